@@ -1,0 +1,264 @@
+// Reads this node's slot and gives the peer its change stream. While nobody pulls, it reads on all the same and only
+// notes, so that the history of own transactions is whole and the pending figures are true.
+// Never confirms a position that the peer has not acknowledged.
+import { Buffer } from "node:buffer";
+import { randomUUID } from "node:crypto";
+import { FrameReader } from "../change/frames.ts";
+import type { Lsn } from "../change/lsn.ts";
+import { reason } from "../errors.ts";
+import type { Session } from "../wal/session.ts";
+import { Filter, type Notes, UnknownKey } from "./filter.ts";
+import { type KeyCatalog, RowKeys } from "./row_keys.ts";
+
+/** Where frames go; `write` answers false when the receiver is behind, `onDrain` is called when it has caught up. */
+export interface Sink {
+  write(frames: Buffer): boolean;
+  onDrain(listener: () => void): void;
+  end(): void;
+}
+
+/** The history of own transactions, as the relay fills it. */
+export interface Ledger {
+  noteCommit(xid: number, lsn: Lsn, commitTime: bigint): void;
+  noteVerdict(content: string, lsn: Lsn): void;
+  noteQuestion(content: string, lsn: Lsn): void;
+  noteDelete(row: string, lsn: Lsn, commitTime: bigint): void;
+  noteTruncate(schema: string, table: string, lsn: Lsn, commitTime: bigint): void;
+  prune(seen: Lsn): void;
+}
+
+export interface RelayDeps {
+  /** This node's role. */
+  readonly role: string;
+  openSession(confirmed: Lsn, onChunk: (chunk: Buffer) => void): Promise<Session>;
+  /** Takes a snapshot, then commits a mark with this text; resolves to what makes the snapshot count once it passed. */
+  mark(text: string): Promise<() => void>;
+  ledger: Ledger;
+  /** The primary keys of this node's tables as they are now. */
+  readKeys(): Promise<KeyCatalog>;
+  /** May the peer have changes of its own that we have not applied? */
+  peerMayWrite(): boolean;
+  /** Told when reading the slot fails; the relay tries again by itself. */
+  onFailure(message: string): void;
+}
+
+const retryMs = 500;
+/** So much of an open transaction is worth a write. */
+const writeBytes = 64 * 1024;
+
+export class Relay {
+  private session: Session | null = null;
+  private reader: Promise<void> = Promise.resolve();
+  private stopped = false;
+  private serving: AbortController | null = null;
+  private acknowledged: Lsn = 0n;
+  /** End of the last transaction of the peer's that it should have recorded as progress before we confirm beyond it. */
+  private lastSeenPosition: Lsn = 0n;
+  private lastOwnPosition: Lsn = 0n;
+  private peerProgress: Lsn = 0n;
+  private idlePosition: Lsn = 0n;
+  private readonly marks = new Map<string, () => void>();
+  private readonly rowKeys: RowKeys;
+
+  constructor(private readonly deps: RelayDeps) {
+    this.rowKeys = new RowKeys(() => deps.readKeys());
+  }
+
+  /** Starts reading; resolves at once. */
+  start(): void {
+    this.stopped = false;
+    this.reader = this.noteUntilPulled();
+  }
+
+  /** Ends the peer's stream and the reading; resolves when the slot is free. */
+  async stop(): Promise<void> {
+    this.stopped = true;
+    this.serving?.abort();
+    await this.session?.close();
+    await this.reader;
+  }
+
+  /** The peer has durably applied our stream up to `lsn`, and all it committed before that has been merged here. */
+  acknowledge(lsn: Lsn): void {
+    if (lsn <= this.acknowledged) return;
+    this.acknowledged = lsn;
+    this.deps.ledger.prune(lsn);
+    this.confirm();
+  }
+
+  /** How far the peer's durable progress goes; idle WAL up to the stream's end may then be let go. */
+  notePeerProgress(lsn: Lsn): void {
+    if (lsn > this.peerProgress) this.peerProgress = lsn;
+    this.confirm();
+  }
+
+  /** Resolves when every transaction committed before this call has been noted. */
+  async noted(): Promise<void> {
+    const text = randomUUID();
+    const passed = new Promise<void>((resolve) => this.marks.set(text, resolve));
+    const adopt = await this.deps.mark(text);
+    await passed;
+    adopt();
+  }
+
+  /** Reads the tables' keys again: call it now and then, as keys are added to tables. */
+  async renewKeys(): Promise<void> {
+    if (this.deps.peerMayWrite()) await this.rowKeys.refresh();
+  }
+
+  /**
+   * Streams to the peer every own transaction whose commit record starts at or after `after`, until `signal` aborts or
+   * the slot's session ends. A newer pull replaces an older one.
+   */
+  async serve(after: Lsn, sink: Sink, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return sink.end();
+    this.serving?.abort();
+    const own = new AbortController();
+    this.serving = own;
+    const abort = () => own.abort();
+    signal.addEventListener("abort", abort);
+    // The reader that only notes gives way; it comes back by itself when this stream has ended.
+    await this.session?.close();
+    await this.reader;
+    try {
+      if (!own.signal.aborted && !this.stopped) await (this.reader = this.read(after, sink, own.signal));
+    } finally {
+      signal.removeEventListener("abort", abort);
+      sink.end();
+      if (this.serving === own) {
+        this.serving = null;
+        if (!this.stopped) this.reader = this.noteUntilPulled();
+      }
+    }
+  }
+
+  private async noteUntilPulled(): Promise<void> {
+    while (!this.stopped && !this.serving) {
+      try {
+        await this.read(null, null, null);
+      } catch (error) {
+        this.deps.onFailure(reason(error));
+      }
+      if (!this.stopped && !this.serving) await new Promise((resolve) => setTimeout(resolve, retryMs));
+    }
+  }
+
+  /**
+   * One session of the slot, until it ends; throws when it ended by a failure. It ends by itself where a key has to be
+   * looked up: the next one goes on from there.
+   */
+  private async read(after: Lsn | null, sink: Sink | null, signal: AbortSignal | null): Promise<void> {
+    const noteDeletes = this.deps.peerMayWrite();
+    if (noteDeletes) await this.rowKeys.refresh();
+    const frames = new FrameReader();
+    let session: Session | null = null;
+    let out: Buffer[] = [];
+    let outBytes = 0;
+    let failure: Error | null = null;
+    let paused = false;
+    const filter = new Filter(
+      after,
+      (frame) => {
+        out.push(frame);
+        outBytes += frame.length;
+      },
+      this.notes(),
+      noteDeletes,
+      this.deps.role,
+      this.rowKeys.of,
+    );
+    const onChunk = (chunk: Buffer) => {
+      if (failure) return;
+      try {
+        for (const frame of frames.read(chunk)) {
+          if (frame.type === "change") filter.change(frame);
+          else if (frame.type === "position") filter.keepalive(frame.position);
+          else if (frame.type === "failure") throw new Error(frame.text);
+        }
+      } catch (error) {
+        failure = error instanceof Error ? error : new Error(reason(error));
+        void session?.close();
+        return;
+      }
+      // The walsender sends change by change; a few of a transaction that goes on are not worth a write.
+      if (!sink || out.length === 0 || (filter.passing && outBytes < writeBytes)) return;
+      const joined = joinFrames(out);
+      out = [];
+      outBytes = 0;
+      if (!sink.write(joined)) {
+        paused = true;
+        session?.pause();
+      }
+    };
+    sink?.onDrain(() => {
+      paused = false;
+      session?.resume();
+    });
+    session = await this.deps.openSession(this.acknowledged, onChunk);
+    if (paused) session.pause();
+    this.session = session;
+    const close = () => void session?.close();
+    signal?.addEventListener("abort", close);
+    if (failure || this.stopped || signal?.aborted || (!sink && this.serving)) close();
+    const ended = await session.ended;
+    signal?.removeEventListener("abort", close);
+    if (this.session === session) this.session = null;
+    if (asked(failure)) return this.rowKeys.miss(failure);
+    if (failure ?? ended) throw failure ?? ended;
+  }
+
+  private notes(): Notes {
+    const { ledger } = this.deps;
+    return {
+      commit: (xid, lsn, commitTime) => {
+        if (lsn <= this.acknowledged) return;
+        this.lastOwnPosition = lsn;
+        ledger.noteCommit(xid, lsn, commitTime);
+      },
+      delete: (row, lsn, commitTime) => {
+        if (lsn > this.acknowledged) ledger.noteDelete(row, lsn, commitTime);
+      },
+      truncate: (schema, table, lsn, commitTime) => {
+        if (lsn > this.acknowledged) ledger.noteTruncate(schema, table, lsn, commitTime);
+      },
+      verdict: (content, lsn) => ledger.noteVerdict(content, lsn),
+      question: (content, lsn) => ledger.noteQuestion(content, lsn),
+      mark: (text) => {
+        this.marks.get(text)?.();
+        this.marks.delete(text);
+      },
+      position: (lsn, seen) => {
+        if (seen) this.lastSeenPosition = lsn;
+        this.idlePosition = lsn;
+      },
+    };
+  }
+
+  private confirm(): void {
+    // Nothing of ours waits and the peer has recorded what it has seen: WAL of no concern to it need not be kept.
+    const idle = this.serving && this.lastOwnPosition <= this.acknowledged &&
+      this.lastSeenPosition <= this.peerProgress;
+    const position = idle && this.idlePosition > this.acknowledged ? this.idlePosition : this.acknowledged;
+    this.session?.confirm(position);
+  }
+}
+
+// A function of its own: the compiler takes a variable that only a callback sets for what it was at first.
+const asked = (failure: Error | null): failure is UnknownKey => failure instanceof UnknownKey;
+
+/** Frames that lie side by side in one chunk become one slice of it: most chunks are passed on without a copy. */
+function joinFrames(frames: Buffer[]): Buffer {
+  const first = frames[0];
+  let end = first.byteOffset + first.length;
+  let adjacent = true;
+  let bytes = first.length;
+  for (let i = 1; i < frames.length; i++) {
+    const frame = frames[i];
+    if (frame.buffer !== first.buffer || frame.byteOffset !== end) adjacent = false;
+    end = frame.byteOffset + frame.length;
+    bytes += frame.length;
+  }
+  if (frames.length === 1) return first;
+  if (adjacent) return Buffer.from(first.buffer as ArrayBuffer, first.byteOffset, bytes);
+  return Buffer.concat(frames, bytes);
+}
