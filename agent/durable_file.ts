@@ -1,0 +1,36 @@
+// Small files that must survive a crash whole: written to a temporary file, synced, renamed. A reader finds the old text or
+// the new one, never a part.
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import { dirname } from "node:path";
+import process from "node:process";
+
+/** Durable when it returns. Mode 0600. */
+export function writeDurably(path: string, text: string): void {
+  const temporary = `${path}.new`;
+  const file = openSync(temporary, "w", 0o600);
+  try {
+    writeSync(file, text);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+  renameSync(temporary, path);
+  syncFolder(dirname(path));
+}
+
+/** Gone for good when it returns; that there is no such file is no error. */
+export function removeDurably(path: string): void {
+  rmSync(path, { force: true });
+  syncFolder(dirname(path));
+}
+
+function syncFolder(path: string): void {
+  // Windows has no folders that can be synced; its renames are journalled.
+  if (process.platform === "win32") return;
+  const folder = openSync(path, "r");
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
+}

@@ -1,0 +1,109 @@
+// Compares the files in a pack's tar with PostgreSQL's backup manifest while they pass: name, kind, size, SHA-256,
+// nothing missing, nothing that does not belong there. Touches no disk itself; a name that it passes on stays inside
+// the folder it is extracted to.
+import { createHash } from "node:crypto";
+import { createTarDecoder } from "modern-tar";
+import { type BackupManifest, walSegments } from "./backup_manifest.ts";
+import { fromWebStream, toWebStream } from "./streams.ts";
+
+/** Takes the files; each `write` is awaited. */
+export interface EntrySink {
+  folder(path: string): Promise<void>;
+  file(path: string): Promise<{ write(chunk: Uint8Array): Promise<void>; close(): Promise<void> }>;
+}
+
+/** The content is not what the manifest says. */
+export class EntryError extends Error {}
+
+/** Takes everything and keeps nothing: for verifying alone. */
+export const nowhere: EntrySink = {
+  folder: () => Promise.resolve(),
+  file: () => Promise.resolve({ write: () => Promise.resolve(), close: () => Promise.resolve() }),
+};
+
+/** Normal form of a name in the tar. Throws EntryError where it would leave the folder or is ambiguous. */
+export function safePath(name: string): string {
+  const path = name.replace(/^\.\//, "").replace(/\/+$/, ""); // PostgreSQL itself writes ./pg_wal/archive_status/
+  const parts = path.split("/");
+  const bad = (part: string) => part === "" || part === "." || part === ".." || /[\\\0:]/.test(part);
+  if (name.startsWith("/") || parts.some(bad)) throw new EntryError(`the name ${JSON.stringify(name)} is not allowed`);
+  return path;
+}
+
+const walFile = /^pg_wal\/(?:([0-9A-F]{24})|[0-9A-F]{8}\.history|archive_status\/[0-9A-F]{8}[0-9A-F.a-z]*\.done)$/;
+
+/** Reads the tar to its end. Throws EntryError at the first thing that is wrong. */
+export async function checkEntries(
+  tar: AsyncIterable<Uint8Array>,
+  manifest: BackupManifest,
+  sink: EntrySink = nowhere,
+): Promise<{ files: number; bytes: number }> {
+  const seen = new Set<string>();
+  const wal = new Map<string, number>();
+  let bytes = 0;
+  const decoder = createTarDecoder({ strict: true });
+  const reader = toWebStream(tar).pipeThrough(decoder as ReadableWritablePair<TarEntry, Uint8Array>).getReader();
+  try {
+    while (true) {
+      const { done, value: entry } = await reader.read();
+      if (done) break;
+      const path = safePath(entry.header.name);
+      if (seen.has(path)) throw new EntryError(`${path} is there twice`);
+      seen.add(path);
+      if (entry.header.type === "directory") {
+        await entry.body.cancel();
+        await sink.folder(path);
+        continue;
+      }
+      if ((entry.header.type ?? "file") !== "file") throw new EntryError(`${path} is a ${entry.header.type}`);
+      const expected = manifest.files.get(path);
+      const segment = walFile.exec(path);
+      if (!expected && !segment) throw new EntryError(`${path} is not in the backup manifest`);
+      if (expected && expected.size !== entry.header.size) {
+        throw new EntryError(`${path} has ${entry.header.size} bytes instead of ${expected.size}`);
+      }
+      const sum = await copy(entry, await sink.file(path));
+      if (expected && sum !== expected.sha256) throw new EntryError(`${path} does not fit its checksum`);
+      if (segment?.[1]) wal.set(segment[1], entry.header.size);
+      bytes += entry.header.size;
+    }
+  } finally {
+    await reader.cancel().catch(() => {}); // the error that ended the loop is the one to show
+  }
+  for (const path of manifest.files.keys()) if (!seen.has(path)) throw new EntryError(`${path} is missing`);
+  checkWal(manifest, wal);
+  return { files: seen.size, bytes };
+}
+
+interface TarEntry {
+  header: { name: string; size: number; type?: string };
+  body: ReadableStream<Uint8Array>;
+}
+
+async function copy(entry: TarEntry, to: Awaited<ReturnType<EntrySink["file"]>>): Promise<string> {
+  const hash = createHash("sha256");
+  let size = 0;
+  try {
+    for await (const chunk of fromWebStream(entry.body)) {
+      hash.update(chunk);
+      size += chunk.length;
+      await to.write(chunk);
+    }
+  } finally {
+    await to.close();
+  }
+  if (size !== entry.header.size) throw new EntryError(`${entry.header.name} ends after ${size} bytes`);
+  return hash.digest("hex");
+}
+
+// WAL is not in the manifest (PostgreSQL checks it record by record), but recovery needs all of it.
+function checkWal(manifest: BackupManifest, wal: ReadonlyMap<string, number>): void {
+  const [segmentBytes, ...others] = new Set(wal.values());
+  if (segmentBytes === undefined) throw new EntryError("it has no WAL");
+  if (others.length || segmentBytes < 1 << 20 || (segmentBytes & (segmentBytes - 1)) !== 0) {
+    throw new EntryError("its WAL segments differ in size");
+  }
+  for (const name of walSegments(manifest, segmentBytes)) {
+    if (!wal.has(name)) throw new EntryError(`WAL segment ${name} is missing`);
+  }
+}

@@ -1,0 +1,68 @@
+// How a new secondary becomes trusted: the primary accepts one join certificate until a peer is pinned with it.
+// The join certificate never outlives that: a pack that is stolen later lets nobody in.
+import { existsSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { RefusedError } from "../errors.ts";
+import type { Home } from "../home.ts";
+import { fingerprint, type Identity, makeJoinIdentity, writeWhole } from "./certificates.ts";
+
+export function peerCertificatePath(home: Home): string {
+  return join(home.trustDir, "peer.crt");
+}
+
+/** On the primary: the join certificate it accepts while a join is open. */
+export function joinCertificatePath(home: Home): string {
+  return join(home.trustDir, "join.crt");
+}
+
+/** On the secondary: the one-time identity from its pack. */
+export function joinIdentityPaths(home: Home): { cert: string; key: string } {
+  const folder = join(home.root, "conf", "tls");
+  return { cert: join(folder, "join.crt"), key: join(folder, "join.key") };
+}
+
+/** The primary opens a join: the identity goes into the pack, its certificate into the trust folder. */
+export async function openJoin(home: Home): Promise<Identity> {
+  const identity = await makeJoinIdentity();
+  writeWhole(joinCertificatePath(home), identity.cert, 0o644);
+  return identity;
+}
+
+/** The certificate pinned for the peer, if there is one. */
+export function pinnedPeer(home: Home): string | null {
+  const path = peerCertificatePath(home);
+  return existsSync(path) ? readFileSync(path, "utf8") : null;
+}
+
+/**
+ * Pins the peer's certificate and retires the join certificate. The same certificate again is fine (its answer may have
+ * been lost); another one is refused unless a join is open.
+ */
+export function pinPeer(home: Home, pem: string): "pinned" | "already" {
+  const wanted = fingerprint(pem, "the peer's certificate");
+  const pinned = pinnedPeer(home);
+  if (pinned !== null && fingerprint(pinned, peerCertificatePath(home)) === wanted) {
+    retireJoin(home);
+    return "already";
+  }
+  if (!existsSync(joinCertificatePath(home))) {
+    throw new RefusedError(
+      "Cannot trust the peer's certificate: no join is open",
+      "run agent setup primary again and set the secondary up from the new pack",
+    );
+  }
+  writeWhole(peerCertificatePath(home), pem, 0o644);
+  retireJoin(home);
+  return "pinned";
+}
+
+function retireJoin(home: Home): void {
+  rmSync(joinCertificatePath(home), { force: true });
+}
+
+/** On the secondary: the one-time identity has done its work. */
+export function retireJoinIdentity(home: Home): void {
+  const { cert, key } = joinIdentityPaths(home);
+  rmSync(cert, { force: true });
+  rmSync(key, { force: true });
+}
