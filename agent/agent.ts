@@ -1,0 +1,347 @@
+// One node, wired: the only file that knows every part. `runNode` brings it up in the order in which the parts need each
+// other and takes it down in the reverse; it decides nothing itself.
+import { getLogger } from "@logtape/logtape";
+import { mkdirSync } from "node:fs";
+import { adminApp } from "./api/admin_routes.ts";
+import { type PlainListener, serveAdmin, serveHealth } from "./api/admin_serve.ts";
+import { healthApp } from "./api/health_routes.ts";
+import { peerApp } from "./api/peer_routes.ts";
+import { type PeerListener, servePeers } from "./api/serve.ts";
+import { formatLsn } from "./change/lsn.ts";
+import { type Config, readConfig, splitAddress } from "./config.ts";
+import { type DatabaseView, lookAt, nodeDatabase, openOwnPool, type PairFacts, readPair } from "./node/database.ts";
+import { UnreachableError } from "./errors.ts";
+import { conflictOperations } from "./node/conflicts.ts";
+import { handsOf } from "./node/hands.ts";
+import { Hooks } from "./node/hooks.ts";
+import type { Home } from "./home.ts";
+import { MergeHold } from "./node/merge_hold.ts";
+import { mergeOperations, type MergeParts } from "./node/merge_operations.ts";
+import { operatorCommands, type OperatorParts } from "./node/operator_commands.ts";
+import { ConflictNews } from "./node/conflict_news.ts";
+import { Peer } from "./node/peer.ts";
+import { Keeper } from "./postgres/keeper.ts";
+import { migrate } from "./postgres/migrations.ts";
+import { Replication } from "./node/replication.ts";
+import { type NodeReport, protocolVersion } from "./report.ts";
+import { Heartbeat, heartbeatTimeout } from "./role/heartbeat.ts";
+import { closeGuard, guardIsOpen, preparedTransactions } from "./role/guard.ts";
+import { restarted } from "./role/machine.ts";
+import { readRecord, writeRecord } from "./role/record.ts";
+import { firstRecord } from "./role/states.ts";
+import { Supervisor } from "./role/supervisor.ts";
+import { statusInput } from "./node/node_status.ts";
+import { buildStatus, type Status } from "./monitor/status.ts";
+import { Troubles } from "./node/troubles.ts";
+import { configHash, policiesDiffer, withoutEffect } from "./node/policies.ts";
+import { Tables } from "./node/tables.ts";
+import { readRow } from "./node/rows.ts";
+import { SequenceWatch } from "./node/sequence_watch.ts";
+import type { RestoreDeps } from "./review/restore.ts";
+import { readMasterKey } from "./trust/key.ts";
+import { agentVersion } from "./version.ts";
+
+const log = getLogger(["hapair", "node"]);
+
+/** A handback drains once no more than this is on its way. */
+const nearBytes = 1024 * 1024;
+/** The peer's stream counts as level within this distance. */
+const levelBytes = 16 * 1024 * 1024;
+
+export interface RunningNode {
+  /** Takes everything down, PostgreSQL too if the agent runs it. */
+  stop(): Promise<void>;
+}
+
+/** Runs a node until `stop`. Throws AgentErrors where it cannot start. */
+export async function runNode(home: Home): Promise<RunningNode> {
+  const config = readConfig(home.configFile);
+  readMasterKey(home);
+  const down: (() => Promise<void> | void)[] = [];
+  const stop = async () => {
+    for (const each of down.splice(0).reverse()) await each();
+  };
+  try {
+    await bringUp(home, config, down);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return { stop };
+}
+
+async function bringUp(home: Home, config: Config, down: (() => Promise<void> | void)[]): Promise<void> {
+  const { role, name } = config.node;
+  const { failover } = config;
+  const troubles = new Troubles();
+  let view: DatabaseView | null = null;
+  let listener: PeerListener | null = null;
+
+  const idle = withoutEffect(config);
+  if (idle.length > 0) {
+    troubles.set("config", {
+      message: `agent.toml asks for what this version does not do yet: ${idle.join("; ")}`,
+      remedy: "take it out of agent.toml, so that nobody relies on it",
+    });
+  }
+
+  let status = (): Status => {
+    throw new UnreachableError("Cannot show the status: the agent is still starting", "try again in a moment");
+  };
+  let conflicts = (): RestoreDeps => {
+    throw new UnreachableError("Cannot look at conflicts: the agent is still starting", "try again in a moment");
+  };
+
+  mkdirSync(home.runDir, { recursive: true });
+  let merge = (): MergeParts => {
+    throw new UnreachableError("Cannot look at the merge: the agent is still starting", "try again in a moment");
+  };
+  let operator = (): OperatorParts => {
+    throw new UnreachableError("Cannot give orders: the agent is still starting", "try again in a moment");
+  };
+  const operations = [
+    ...conflictOperations(() => conflicts()),
+    ...mergeOperations(() => merge()),
+    ...operatorCommands(() => operator()),
+  ];
+  const admin = await serveAdmin(home.adminSocket, adminApp({ status: () => status(), operations }));
+  down.push(() => admin.close());
+
+  const database = nodeDatabase(home, config);
+  if (database.cluster) {
+    const keeper = new Keeper(database.cluster, (what) => log.info("{what}", { what }));
+    await keeper.start();
+    down.push(() => keeper.stop());
+  }
+  const sql = openOwnPool(database.target);
+  down.push(() => sql.end({ timeout: 2 }));
+  await migrate(sql);
+  let pair: PairFacts = await readPair(sql);
+  const setTrouble: Troubles["set"] = (name, problem) => troubles.set(name, problem);
+  const tables = await Tables.open({ sql, config, origin: home.configFile, onTrouble: setTrouble });
+  const sequences = new SequenceWatch({ sql, role, onTrouble: setTrouble });
+  conflicts = () => ({ sql, target: database.target, peer: config.peer.name, secretOf: tables.secretOf });
+  const record = restarted(readRecord(home.stateFile) ?? firstRecord(role, Date.now()), Date.now());
+  // After a crash the guard is closed, but the database still tells clients that look for it that it takes writes.
+  const { epoch, state } = record;
+  if (!await guardIsOpen(sql)) await closeGuard(sql, { dbname: config.postgres.dbname, epoch, state });
+
+  const peer = new Peer(home, config);
+  down.push(() => peer.close());
+
+  const hold = new MergeHold(home.mergeHoldFile);
+  const news = new ConflictNews();
+  down.push(() => news.tell());
+  const newReplication = (): Replication =>
+    new Replication({
+      role,
+      generation: pair.generation,
+      sql,
+      target: database.target,
+      client: () => peer.client(),
+      policyOf: tables.policyOf,
+      closed: () => supervisor.record.state === "catching_up",
+      held: () => hold.since !== null,
+      onProgress: () => {
+        if (heartbeat.contact().report?.state === "draining") supervisor.wake();
+      },
+      onConflict: (entry) => news.add(entry),
+      onTrouble: setTrouble,
+    });
+  let replication = newReplication();
+
+  const report = (): NodeReport => {
+    const { state, epoch } = supervisor.record;
+    const incoming = replication.status();
+    const theirs = heartbeat.contact().report;
+    return {
+      name,
+      role,
+      state,
+      epoch,
+      pair_id: pair.pairId,
+      generation: pair.generation,
+      protocol: protocolVersion,
+      agent_version: agentVersion,
+      pg_version: view?.version ?? "",
+      writable: view?.writable ?? false,
+      database_ok: view !== null,
+      applied_lsn: formatLsn(incoming.applied),
+      capturing: replication.capturing,
+      fence_lsn: supervisor.fenceLsn === null ? null : formatLsn(supervisor.fenceLsn),
+      incoming_pending_bytes: incoming.connected ? peer.pendingBytes(theirs, incoming) : null,
+      merge_held: replication.mergeHeld,
+      orders: supervisor.record.orders,
+      current_lsn: formatLsn(view?.currentLsn ?? 0n),
+      clock_ms: Date.now(),
+      config_hash: configHash(config),
+    };
+  };
+
+  const heartbeat: Heartbeat = new Heartbeat({
+    everyMs: failover.heartbeat_ms,
+    timeoutMs: heartbeatTimeout({ heartbeatMs: failover.heartbeat_ms, afterMs: failover.after_ms }),
+    send: async (timeoutMs, signal) => {
+      const client = await peer.joined({ name, pair_id: pair.pairId, generation: pair.generation });
+      if (!client) throw new UnreachableError("Cannot reach the peer: none has joined", "start the secondary");
+      const theirs = await client.heartbeat(report(), { timeoutMs, signal });
+      heard(theirs);
+      return theirs;
+    },
+    onResult: () => supervisor.wake(),
+  });
+  const heard = (theirs: NodeReport) => {
+    troubles.set("policies_differ", policiesDiffer(config, theirs));
+    replication.notePeerProgress(theirs.generation === pair.generation ? theirs.applied_lsn : "0/0");
+    if (!replication.status().connected) replication.wake();
+  };
+
+  const observe = async () => {
+    try {
+      view = await lookAt(sql);
+    } catch (error) {
+      view = null;
+      throw error;
+    }
+    if (view.generation !== pair.generation) {
+      log.info("a new pack was made: replication starts anew with its generation");
+      await replication.stop();
+      pair = await readPair(sql);
+      replication = newReplication();
+    }
+    await replication.watch();
+    if (peer.trustChanged()) {
+      log.info("the trusted certificates have changed: taken over");
+      listener?.reload(peer.tls());
+    }
+    const incoming = replication.status();
+    const pending = peer.pendingBytes(heartbeat.contact().report, incoming);
+    return {
+      databaseOk: true,
+      appliedLsn: incoming.applied,
+      currentLsn: view.currentLsn,
+      level: incoming.connected && pending !== null && pending <= levelBytes,
+      peerExpected: role === "secondary" || peer.pinned,
+    };
+  };
+
+  const hooks = new Hooks({ script: config.hooks.on_role_change, node: name, onTrouble: setTrouble });
+  down.push(() => hooks.stop());
+  const supervisor: Supervisor = new Supervisor({
+    record,
+    settings: { afterMs: failover.after_ms, peerWaitMs: failover.peer_wait_ms, nearBytes },
+    everyMs: failover.heartbeat_ms,
+    hands: {
+      ...handsOf(config, sql, sequences, () => replication),
+      observe,
+      persist: (record) => writeRecord(home.stateFile, record),
+      announce: ({ from, to, epoch, why }) =>
+        log.info("{from} > {to} (epoch {epoch}): {why}", { from, to, epoch, why }),
+      tellPeer: () => heartbeat.nudge(),
+      contact: () => heartbeat.contact(),
+      holds: (record) => hooks.tell(record),
+    },
+  });
+  // Closed or open as it was left, until the first turn: but the record must be there before anything is acted on.
+  writeRecord(home.stateFile, supervisor.record);
+
+  merge = () => ({
+    role,
+    sql,
+    hold,
+    replication: () => replication,
+    secretOf: tables.secretOf,
+    peer: () => {
+      const { report, silentMs } = heartbeat.contact();
+      return { name: config.peer.name, reachable: report !== null && silentMs < failover.after_ms, report };
+    },
+    tellPeer: () => heartbeat.nudge(),
+  });
+
+  operator = () => ({
+    name,
+    peerName: config.peer.name,
+    afterMs: failover.after_ms,
+    supervisor,
+    contact: () => heartbeat.contact(),
+    tellPeer: () => heartbeat.nudge(),
+    database: () => view,
+    pendingBytes: () => report().incoming_pending_bytes,
+    mergeHeld: () => replication.mergeHeld,
+    prepared: () => preparedTransactions(sql, config.postgres.dbname),
+  });
+
+  let last: Status | null = null;
+  status = () => {
+    const parts = {
+      config,
+      home,
+      record: supervisor.record,
+      view,
+      url: database.url,
+      contact: heartbeat.contact(),
+      replication: replication.status(),
+      incomingBytes: peer.pendingBytes(heartbeat.contact().report, replication.status()),
+      troubles: troubles.list(),
+      mergeHeldSince: hold.since,
+    };
+    last = buildStatus(statusInput(parts), Date.now(), last?.alerts ?? []);
+    return last;
+  };
+
+  listener = await servePeers({
+    listen: splitAddress(config.node.listen),
+    tls: peer.tls(),
+    app: peerApp({
+      report,
+      heard: (theirs) => {
+        heard(theirs);
+        heartbeat.heard(theirs);
+        troubles.set("pair", null);
+      },
+      mismatched: (message) =>
+        troubles.set("pair", {
+          message: `Cannot pair: ${message}`,
+          remedy: "see [peer] in agent.toml on both servers",
+        }),
+      readRow: (request) => readRow(sql, request),
+      position: () => replication.position(),
+      join: (request) => {
+        const answer = peer.pin(request, name);
+        listener?.reload(peer.tls());
+        log.info("the secondary {name} has joined", { name: request.name });
+        heartbeat.nudge();
+        return answer;
+      },
+    }),
+    raw: { "/v1/changes": (request, response) => replication.serve(request, response) },
+  });
+  down.push(() => listener?.close());
+  down.push(() => replication.stop());
+
+  if (config.health) {
+    const health: PlainListener = await serveHealth(
+      splitAddress(config.health.listen),
+      healthApp(() => ({
+        name,
+        role,
+        state: supervisor.record.state,
+        epoch: supervisor.record.epoch,
+        writable: view?.writable ?? false,
+        databaseOk: view !== null,
+        peerReachable: heartbeat.contact().silentMs < failover.after_ms,
+      })),
+    );
+    down.push(() => health.close());
+  }
+
+  heartbeat.start();
+  supervisor.start();
+  tables.start();
+  down.push(() => tables.stop());
+  sequences.start();
+  down.push(() => sequences.stop());
+  down.push(() => heartbeat.stop());
+  down.push(() => supervisor.stop());
+  log.info("{role} {name} runs", { role, name });
+}

@@ -1,0 +1,65 @@
+// The health API for load balancers, in Patroni's manner: 200 or 503 with JSON, read-only, over one plain value.
+// Never answers 200 to "may I write here" from anything but the guard's own state.
+import { Hono } from "hono";
+import type { Role, State } from "../report.ts";
+
+export interface HealthView {
+  readonly name: string;
+  readonly role: Role;
+  readonly state: State;
+  readonly epoch: number;
+  /** The guard is open: clients may write. */
+  readonly writable: boolean;
+  readonly databaseOk: boolean;
+  readonly peerReachable: boolean;
+}
+
+const steady: ReadonlySet<State> = new Set(["serving", "handing_back", "standby"]);
+
+/** What each path asks. */
+export const healthChecks: Readonly<Record<string, (view: HealthView) => boolean>> = {
+  "/primary": takesWrites,
+  "/read-write": takesWrites,
+  "/secondary": readsOnly,
+  "/replica": readsOnly,
+  "/read-only": (view) => view.databaseOk,
+  "/health": (view) => view.databaseOk,
+  // That the agent answers is the answer: a dead database is no reason to restart the agent.
+  "/liveness": () => true,
+  "/readiness": (view) => view.databaseOk && steady.has(view.state) && view.writable === (view.state !== "standby"),
+};
+
+function takesWrites(view: HealthView): boolean {
+  return view.databaseOk && view.writable;
+}
+
+function readsOnly(view: HealthView): boolean {
+  return view.databaseOk && !view.writable;
+}
+
+export function healthApp(view: () => HealthView): Hono {
+  const app = new Hono();
+  for (const [path, holds] of Object.entries(healthChecks)) {
+    // Hono answers HEAD through GET, without the body.
+    app.on(["GET", "OPTIONS"], path, (c) => {
+      const now = view();
+      const status = holds(now) ? 200 : 503;
+      if (c.req.method === "OPTIONS") return c.body(null, status, { allow: "GET, HEAD, OPTIONS" });
+      return c.json({
+        name: now.name,
+        role: now.role,
+        state: now.state,
+        epoch: now.epoch,
+        writable: now.writable,
+        database_ok: now.databaseOk,
+        peer_reachable: now.peerReachable,
+      }, status);
+    });
+    app.all(path, (c) =>
+      c.json({ error: `Cannot ${c.req.method} ${path}: it is read-only` }, 405, {
+        allow: "GET, HEAD, OPTIONS",
+      }));
+  }
+  app.notFound((c) => c.json({ error: `Cannot answer ${c.req.path}: there is no such path` }, 404));
+  return app;
+}

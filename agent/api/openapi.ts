@@ -1,0 +1,103 @@
+// GET /v1/openapi.json: the peer API described from the zod schemas that check it, so that the two cannot differ.
+import { z } from "zod";
+import { nodeReport } from "../report.ts";
+import { problemBody } from "./problems.ts";
+import { joinAnswer, joinRequest, positionAnswer, rowAnswer, rowRequest } from "./schemas.ts";
+
+const schemas = {
+  NodeReport: nodeReport,
+  JoinRequest: joinRequest,
+  JoinAnswer: joinAnswer,
+  RowRequest: rowRequest,
+  RowAnswer: rowAnswer,
+  PositionAnswer: positionAnswer,
+  Problem: problemBody,
+};
+type Name = keyof typeof schemas;
+
+const content = (name: Name) => ({ "application/json": { schema: { $ref: `#/components/schemas/${name}` } } });
+const json = (description: string, name: Name) => ({ description, content: content(name) });
+const bytes = (description: string) => ({
+  description,
+  content: { "application/octet-stream": { schema: { type: "string", format: "binary" } } },
+});
+const refusals = {
+  "400": json("the request is malformed", "Problem"),
+  "409": json("the two nodes do not belong together, or this state forbids it", "Problem"),
+};
+const query = (name: string, description: string, required: boolean) => ({
+  name,
+  in: "query",
+  required,
+  description,
+  schema: { type: "string" },
+});
+
+/** OpenAPI 3.1 document of the peer API. */
+export function openApi(agentVersion: string): Record<string, unknown> {
+  return {
+    openapi: "3.1.0",
+    info: {
+      title: "hapair peer API",
+      version: agentVersion,
+      description: "Mutual TLS 1.3; only the holder of the pinned peer certificate gets past the handshake.",
+    },
+    paths: {
+      "/v1/peer": {
+        get: { summary: "who this node is and what it does", responses: { "200": json("its report", "NodeReport") } },
+      },
+      "/v1/heartbeat": {
+        post: {
+          summary: "exchanges reports",
+          requestBody: { required: true, content: content("NodeReport") },
+          responses: { "200": json("the receiver's report", "NodeReport"), ...refusals },
+        },
+      },
+      "/v1/join": {
+        post: {
+          summary: "a new secondary has its certificate pinned; asked with the one-time certificate of the pack",
+          requestBody: { required: true, content: content("JoinRequest") },
+          responses: { "200": json("pinned", "JoinAnswer"), ...refusals },
+        },
+      },
+      "/v1/row": {
+        post: {
+          summary: "one row as it is here: for a row that has to be put back whole, large values too",
+          requestBody: { required: true, content: content("RowRequest") },
+          responses: { "200": json("the row", "RowAnswer"), ...refusals },
+        },
+      },
+      "/v1/position": {
+        post: {
+          summary: "how far the receiver's changes go by now: where a rehearsal of their merge ends",
+          responses: { "200": json("the position", "PositionAnswer"), ...refusals },
+        },
+      },
+      "/v1/changes": {
+        get: {
+          summary: "the stream of changes: PostgreSQL CopyData frames, without end",
+          parameters: [
+            query("after", "LSN up to which the caller has applied this node's stream", true),
+            query("generation", "which seed the stream belongs to", true),
+            query("capturing", "1 if the caller captures changes of its own, else 0", true),
+          ],
+          responses: { "200": bytes("frames"), ...refusals },
+        },
+      },
+      "/v1/pack": {
+        get: {
+          summary: "the newest HAPack.zip; takes ranges",
+          responses: { "200": bytes("the whole"), "206": bytes("a range"), ...refusals },
+        },
+      },
+    },
+    components: {
+      schemas: Object.fromEntries(
+        Object.entries(schemas).map(([name, schema]) => {
+          const { $schema: _, ...rest } = z.toJSONSchema(schema);
+          return [name, rest];
+        }),
+      ),
+    },
+  };
+}

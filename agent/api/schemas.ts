@@ -1,0 +1,36 @@
+// The bodies of the peer API beside the node report; the OpenAPI document is made from them. No logic.
+import { z } from "zod";
+import { lsnText } from "../report.ts";
+
+export const joinRequest = z.strictObject({
+  name: z.string().min(1).max(255),
+  pair_id: z.string().max(100),
+  generation: z.string().max(100),
+  certificate: z.string().max(20_000).startsWith("-----BEGIN CERTIFICATE-----")
+    .meta({ description: "the secondary's own certificate, PEM; its key stays where it was made" }),
+});
+export type JoinRequest = z.infer<typeof joinRequest>;
+
+export const joinAnswer = z.object({ pinned: z.literal(true), name: z.string() });
+export type JoinAnswer = z.infer<typeof joinAnswer>;
+
+/** A row as column name -> text of its value; null is NULL. */
+const rowImage = z.record(z.string().max(63 * 4), z.string().nullable());
+
+/** Asks for one row of a replicated table as it is at the receiver. */
+export const rowRequest = z.object({
+  schema: z.string().min(1).max(63 * 4),
+  table: z.string().min(1).max(63 * 4),
+  key: rowImage.meta({ description: "the columns that name the row" }),
+});
+export type RowRequest = z.infer<typeof rowRequest>;
+
+export const rowAnswer = z.object({ row: rowImage.nullable().meta({ description: "null: there is no such row" }) });
+export type RowAnswer = z.infer<typeof rowAnswer>;
+
+/** How far the changes of the node that answers go by now. */
+export const positionAnswer = z.object({
+  capturing: z.boolean().meta({ description: "false: it has none that the caller could lack" }),
+  lsn: lsnText.meta({ description: "its own WAL position; its stream has a transaction right behind it" }),
+});
+export type PositionAnswer = z.infer<typeof positionAnswer>;

@@ -1,0 +1,103 @@
+// A node's own database as the agent uses it: where it is, what it says of itself. Asks; changes nothing.
+import type { Config } from "../config.ts";
+import { splitAddress } from "../config.ts";
+import { type Lsn, parseLsn } from "../change/lsn.ts";
+import { slotName } from "../change/marks.ts";
+import { AgentError } from "../errors.ts";
+import type { Home } from "../home.ts";
+import { openPool, type Sql, type Target } from "../postgres/connect.ts";
+import { withDeadline } from "../postgres/deadline.ts";
+import { type Cluster, clusterMajor, localTarget } from "../postgres/server.ts";
+import { clusterAt, programsFor } from "../setup/cluster.ts";
+import { parseDatabaseUrl } from "../setup/server.ts";
+
+export interface NodeDatabase {
+  /** null for a server that somebody else runs. */
+  readonly cluster: Cluster | null;
+  readonly target: Target;
+  /** For people: without a password. */
+  readonly url: string;
+}
+
+/** Where the config says that the node's database is. */
+export function nodeDatabase(home: Home, config: Config): NodeDatabase {
+  const { postgres } = config;
+  if (postgres.url) {
+    const target = parseDatabaseUrl(postgres.url, postgres.dbname);
+    return { cluster: null, target, url: `postgres://${target.host}:${target.port}/${target.database}` };
+  }
+  const pgdata = postgres.pgdata!;
+  const listen = postgres.listen ?? splitAddress(config.node.listen).host;
+  const cluster = clusterAt(home, {
+    pgdata,
+    binaries: programsFor(clusterMajor(pgdata), postgres.bin_dir, "the cluster"),
+    port: postgres.port,
+    listen,
+    osUser: postgres.os_user,
+  });
+  const host = listen.includes(":") ? `[${listen}]` : listen;
+  return {
+    cluster,
+    target: localTarget(cluster, postgres.dbname),
+    url: `postgres://${host}:${postgres.port}/${postgres.dbname}`,
+  };
+}
+
+export interface PairFacts {
+  readonly pairId: string;
+  readonly generation: string;
+}
+
+/** Which pair and which seed this database belongs to. Throws AgentError where it was never set up. */
+export async function readPair(sql: Sql): Promise<PairFacts> {
+  const [{ there }] = await sql`SELECT to_regclass('ha.pair') IS NOT NULL AS there`;
+  const [pair] = there ? await sql`SELECT pair_id, generation FROM ha.pair` : [];
+  if (!pair) {
+    throw new AgentError("Cannot run: the database does not belong to a pair", "run agent setup on this node first");
+  }
+  return { pairId: pair.pair_id, generation: pair.generation };
+}
+
+export interface DatabaseView {
+  readonly currentLsn: Lsn;
+  readonly generation: string;
+  readonly version: string;
+  readonly writable: boolean;
+  readonly retainedWalBytes: number;
+  readonly conflicts: number;
+  readonly unreviewed: number;
+  /** Unreviewed, and the losing row stands in no table. */
+  readonly quarantined: number;
+}
+
+/** Beyond this the database does not answer. */
+const lookMs = 5000;
+
+/** One look at everything that a report or a status tells of the database. */
+export async function lookAt(sql: Sql): Promise<DatabaseView> {
+  const [row] = await withDeadline(look(sql), lookMs, "look at the database");
+  return {
+    currentLsn: parseLsn(row.lsn),
+    generation: row.generation,
+    version: row.version,
+    writable: row.writable,
+    retainedWalBytes: Number(row.retained),
+    conflicts: row.total,
+    unreviewed: row.unreviewed,
+    quarantined: row.quarantined,
+  };
+}
+
+async function look(sql: Sql) {
+  return await sql`
+    SELECT pg_current_wal_insert_lsn()::text AS lsn, p.generation, current_setting('server_version') AS version,
+      ha.guard_is_open() AS writable,
+      coalesce((SELECT pg_current_wal_insert_lsn() - restart_lsn FROM pg_replication_slots
+        WHERE slot_name = ${slotName}), 0)::text AS retained,
+      c.total, c.unreviewed, c.quarantined
+    FROM ha.pair p, (SELECT count(*)::int AS total, count(*) FILTER (WHERE reviewed_at IS NULL)::int AS unreviewed,
+      count(*) FILTER (WHERE reviewed_at IS NULL AND quarantined)::int AS quarantined FROM ha.conflict) c`;
+}
+
+/** The pool for everything but applying. */
+export const openOwnPool = (target: Target): Sql => openPool(target, { purpose: "agent", max: 4 });

@@ -1,0 +1,135 @@
+// Gathers what `agent status` is made of from a node's parts. Plain figures only; monitor/status.ts says what they mean.
+import type { Config } from "../config.ts";
+import { parseLsn } from "../change/lsn.ts";
+import { timeToMs } from "../change/pgoutput.ts";
+import { AgentError } from "../errors.ts";
+import type { Home } from "../home.ts";
+import type { StatusInput } from "../monitor/status.ts";
+import type { PeerContact } from "../role/heartbeat.ts";
+import type { Record } from "../role/states.ts";
+import { heldMessage } from "./merge_hold.ts";
+import { readKeyPath, readMasterKey } from "../trust/key.ts";
+import { agentVersion } from "../version.ts";
+import type { DatabaseView } from "./database.ts";
+import type { Replication } from "./replication.ts";
+import type { Trouble } from "./troubles.ts";
+
+export interface NodeParts {
+  readonly config: Config;
+  readonly home: Home;
+  readonly record: Record;
+  readonly view: DatabaseView | null;
+  readonly url: string;
+  readonly contact: PeerContact;
+  readonly replication: ReturnType<Replication["status"]>;
+  /** What the peer has still to send, in bytes; null if that is not known. */
+  readonly incomingBytes: number | null;
+  readonly troubles: readonly Trouble[];
+  /** ISO; null: it is not held. */
+  readonly mergeHeldSince: string | null;
+}
+
+export function statusInput(parts: NodeParts): StatusInput {
+  const { config, record, view, contact, replication } = parts;
+  const theirs = contact.report;
+  const current = view?.currentLsn ?? 0n;
+  return {
+    node: {
+      name: config.node.name,
+      role: record.role,
+      state: record.state,
+      writable: view?.writable ?? false,
+      epoch: record.epoch,
+      since: record.since,
+      why: record.why,
+    },
+    peer: {
+      name: config.peer.name,
+      role: record.role === "primary" ? "secondary" : "primary",
+      state: theirs?.state ?? null,
+      databaseOk: theirs?.database_ok ?? null,
+      version: theirs?.agent_version ?? null,
+      reachable: theirs !== null && contact.silentMs < config.failover.after_ms,
+      lastSeen: contact.lastSeen,
+      clockSkewMs: contact.clockSkewMs,
+      refusal: contact.refusal,
+      failure: contact.failure,
+    },
+    database: { running: view !== null, version: view?.version ?? null, url: parts.url },
+    outgoing: {
+      currentLsn: current,
+      peerAppliedLsn: theirs ? parseLsn(theirs.applied_lsn) : null,
+      restartLsn: view === null || view.retainedWalBytes === 0 ? null : current - BigInt(view.retainedWalBytes),
+      pendingTransactions: replication.pendingTransactions,
+      oldestPendingAt: replication.oldestPending === null ? null : timeToMs(replication.oldestPending),
+    },
+    incoming: {
+      appliedLsn: replication.applied,
+      pendingBytes: replication.connected ? parts.incomingBytes : null,
+      behindSince: behindSince(parts),
+    },
+    merge: {
+      active: replication.capturing && theirs?.capturing === true,
+      mergedTransactions: replication.transactions,
+      conflicts: view?.conflicts ?? 0,
+    },
+    conflicts: {
+      total: view?.conflicts ?? 0,
+      unreviewed: view?.unreviewed ?? 0,
+      quarantined: view?.quarantined ?? 0,
+    },
+    key: keyView(parts.home),
+    agentVersion,
+    problems: [
+      ...mergeHeld(parts),
+      ...ordered(parts),
+      ...parts.troubles.map(({ name, message, remedy }) => ({
+        name,
+        severity: "error" as const,
+        message: `${message}. Try: ${remedy}`,
+      })),
+    ],
+  };
+}
+
+/** A hold, or at the secondary that the primary takes in nothing for now. */
+function mergeHeld({ config, record, contact, mergeHeldSince, replication }: NodeParts): StatusInput["problems"] {
+  const held = (message: string) => [{ name: "merge_held", severity: "warning" as const, message }];
+  if (record.role === "primary") {
+    return mergeHeldSince === null ? [] : held(heldMessage({ ...config.node, state: record.state }, mergeHeldSince));
+  }
+  if (!contact.report?.merge_held || !replication.capturing) return [];
+  return held("the primary holds the merge: nothing of this node's is applied there. Try: agent merge, on the primary");
+}
+
+/** What operators have ordered, on both nodes alike. */
+function ordered({ config: { node, peer }, record: { role, orders } }: NodeParts): StatusInput["problems"] {
+  const secondary = role === "secondary" ? node.name : peer.name;
+  const found: StatusInput["problems"][number][] = [];
+  if (orders.maintenance.on) {
+    const message = `maintenance is on: ${secondary} does not take over by itself. Try: agent maintenance off`;
+    found.push({ name: "maintenance", severity: "warning", message });
+  }
+  if (orders.serves.role === "secondary") {
+    const message = `an operator has ordered that ${secondary} serves. Try: agent switchover --to primary, to end that`;
+    found.push({ name: "switched_over", severity: "warning", message });
+  }
+  return found;
+}
+
+/** Since when something of the peer's waits to be applied: for as long as applying is in trouble, if it is. */
+function behindSince({ troubles, incomingBytes, replication }: NodeParts): number | null {
+  const stopped = troubles.find(({ name }) => name === "apply");
+  if (stopped) return stopped.since.getTime();
+  return incomingBytes ? Date.now() - replication.lagSeconds * 1000 : null;
+}
+
+function keyView(home: Home): StatusInput["key"] {
+  try {
+    readMasterKey(home);
+    return { path: readKeyPath(home), ok: true, sameAsPeer: null, problem: null };
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error;
+    return { path: home.manageKeyFile, ok: false, sameAsPeer: null, problem: error.message };
+  }
+}

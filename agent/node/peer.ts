@@ -1,0 +1,110 @@
+// The peer as this node knows it: its pinned certificate, the client that speaks to it, and how it became trusted.
+import { existsSync, readFileSync } from "node:fs";
+import { PeerClient } from "../api/client.ts";
+import type { JoinAnswer, JoinRequest } from "../api/schemas.ts";
+import type { PeerTls } from "../api/serve.ts";
+import { parseLsn } from "../change/lsn.ts";
+import { type Config, splitAddress } from "../config.ts";
+import { UnreachableError } from "../errors.ts";
+import type { Home } from "../home.ts";
+import type { NodeReport } from "../report.ts";
+import { loadTls, readIdentity } from "../trust/certificates.ts";
+import { joinCertificatePath, joinIdentityPaths, pinnedPeer, pinPeer, retireJoinIdentity } from "../trust/join.ts";
+
+export class Peer {
+  private readonly own;
+  private current: PeerClient | null = null;
+  private trusted: string | null = null;
+
+  constructor(private readonly home: Home, private readonly config: Config) {
+    this.own = loadTls(home);
+  }
+
+  /** A certificate is pinned for the peer. */
+  get pinned(): boolean {
+    return pinnedPeer(this.home) !== null;
+  }
+
+  /** What the listener needs: this node's identity and whom it lets in. */
+  tls(): PeerTls {
+    const pinned = pinnedPeer(this.home);
+    const join = joinCertificatePath(this.home);
+    return {
+      cert: this.own.cert,
+      key: this.own.key,
+      trusted: [
+        ...(pinned === null ? [] : [{ pem: pinned, use: "peer" as const }]),
+        ...(existsSync(join) ? [{ pem: readFileSync(join, "utf8"), use: "join" as const }] : []),
+      ],
+    };
+  }
+
+  /** True once after the certificates in the trust folder have changed: a new pack opens a new join. */
+  trustChanged(): boolean {
+    const now = this.tls().trusted.map(({ pem, use }) => use + pem).join();
+    const changed = this.trusted !== null && this.trusted !== now;
+    this.trusted = now;
+    if (changed) this.close();
+    return changed;
+  }
+
+  /** The client. Throws UnreachableError while no peer is pinned. */
+  client(): PeerClient {
+    const pinned = pinnedPeer(this.home);
+    if (pinned === null) {
+      throw new UnreachableError(
+        "Cannot reach the peer: no secondary has joined yet",
+        "set the secondary up and run it",
+      );
+    }
+    this.current ??= new PeerClient({
+      address: splitAddress(this.config.peer.address),
+      tls: { cert: this.own.cert, key: this.own.key, pinned },
+    });
+    return this.current;
+  }
+
+  /** The client once this node is trusted by the peer; a new secondary introduces itself first. Null: nobody joined. */
+  async joined(self: Omit<JoinRequest, "certificate">): Promise<PeerClient | null> {
+    if (!this.pinned) return null;
+    const identity = joinIdentityPaths(this.home);
+    if (existsSync(identity.cert)) {
+      const { cert, key } = readIdentity(identity.cert, identity.key);
+      const once = new PeerClient({
+        address: splitAddress(this.config.peer.address),
+        tls: { cert, key, pinned: pinnedPeer(this.home)! },
+      });
+      try {
+        await once.join({ ...self, certificate: this.own.cert });
+      } catch (error) {
+        // The answer to an earlier try may have been lost: then this node is trusted already, and the join is over.
+        const trusted = await this.client().peer().then(() => true, () => false);
+        if (!trusted) throw error;
+      } finally {
+        once.close();
+      }
+      retireJoinIdentity(this.home);
+    }
+    return this.client();
+  }
+
+  /** Pins the certificate of a secondary that joins. */
+  pin(request: JoinRequest, name: string): JoinAnswer {
+    pinPeer(this.home, request.certificate);
+    this.close();
+    return { pinned: true, name };
+  }
+
+  /** How much of the peer's WAL has not come here yet, in bytes; null if it is not known. */
+  pendingBytes(report: NodeReport | null, incoming: { applied: bigint; pendingBytes: number; reached: bigint }) {
+    if (!report) return null;
+    if (!report.capturing) return 0;
+    const behind = parseLsn(report.current_lsn) - incoming.reached;
+    return Math.max(incoming.pendingBytes, behind > 0n ? Number(behind) : 0);
+  }
+
+  close(): void {
+    this.current?.close();
+    this.current = null;
+  }
+}

@@ -1,0 +1,31 @@
+// What is wrong at this node right now, by name, with since when and what to do. Log lines come from changes only.
+import { getLogger } from "@logtape/logtape";
+
+export interface Trouble {
+  readonly name: string;
+  readonly since: Date;
+  readonly message: string;
+  readonly remedy: string;
+}
+
+const log = getLogger(["hapair", "node"]);
+
+export class Troubles {
+  private readonly known = new Map<string, Trouble>();
+
+  /** Sets or, with null, ends the trouble of that name. The same message again changes nothing. */
+  set(name: string, problem: { message: string; remedy: string } | null): void {
+    const before = this.known.get(name);
+    if (!problem) {
+      if (this.known.delete(name)) log.info("over: {message}", { message: before!.message });
+      return;
+    }
+    if (before?.message === problem.message) return;
+    this.known.set(name, { name, since: before?.since ?? new Date(), ...problem });
+    log.warn("{message}. Try: {remedy}", problem);
+  }
+
+  list(): Trouble[] {
+    return [...this.known.values()];
+  }
+}

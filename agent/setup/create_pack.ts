@@ -1,0 +1,49 @@
+// `pack create`: a new pack from a primary that is set up, as its agent.toml describes it. Starts no server.
+import { readConfig } from "../config.ts";
+import { RefusedError } from "../errors.ts";
+import type { Home } from "../home.ts";
+import { connectionError, openPool, type Target } from "../postgres/connect.ts";
+import { localTarget } from "../postgres/server.ts";
+import { readIdentity } from "../trust/certificates.ts";
+import { readMasterKey } from "../trust/key.ts";
+import { readToml, sharedRules } from "./files.ts";
+import { named } from "./names.ts";
+import { checkReplaceable, makeNewPack } from "./new_pack.ts";
+import { parseDatabaseUrl } from "./server.ts";
+import type { Steps } from "./steps.ts";
+
+export async function createNewPack(home: Home, { replace = false }: { replace?: boolean }, steps: Steps) {
+  const config = readConfig(home.configFile);
+  if (config.node.role !== "primary") {
+    throw new RefusedError("Cannot make a pack: this is the secondary", "run it on the primary");
+  }
+  checkReplaceable(home, config.peer.name, replace);
+  const key = readMasterKey(home);
+  const { cert } = readIdentity(home.nodeCertificate, home.nodeKey);
+  const { postgres, node, peer } = config;
+  const target: Target = postgres.url
+    ? parseDatabaseUrl(postgres.url, postgres.dbname)
+    : localTarget({ socketDir: home.runDir, port: postgres.port }, postgres.dbname);
+  const sql = openPool(target, { purpose: "pack" });
+  try {
+    // The node's own address is its name where it listens everywhere; the peer knows it by that.
+    const host = node.name.includes(":") || !node.listen.startsWith("0.0.0.0:") ? null : node.name;
+    const address = host === null ? node.listen : `${host}:${node.listen.split(":").at(-1)}`;
+    return await makeNewPack({
+      home,
+      target,
+      sql,
+      key,
+      primary: { ...named(address), name: node.name },
+      secondary: { ...named(peer.address), name: peer.name },
+      port: postgres.port,
+      certificate: cert,
+      rules: sharedRules(readToml(home.configFile)),
+      steps,
+    });
+  } catch (error) {
+    throw connectionError(error, target);
+  } finally {
+    await sql.end({ timeout: 5 });
+  }
+}

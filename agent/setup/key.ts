@@ -1,0 +1,29 @@
+// Which master key a setup uses. Never goes on with a key that this node's manage_key.conf would not find again.
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
+import { UsageError } from "../errors.ts";
+import type { Home } from "../home.ts";
+import { createKey, type MasterKey, readKeyFile, readMasterKey, writeKeyPath } from "../trust/key.ts";
+
+export interface KeyOptions {
+  readonly key?: string;
+  readonly createKey?: boolean;
+}
+
+/** Finds the key, or makes it if asked to. Writes nothing but a key that did not exist; nameKey() makes it count. */
+export function chooseKey(home: Home, options: KeyOptions): MasterKey {
+  if (options.key === undefined) {
+    if (existsSync(home.manageKeyFile)) return readMasterKey(home);
+    throw new UsageError(
+      "Cannot set up without a master key: none is named",
+      "add --key FILE (and --create-key on the primary, to make it), or write its path into " + home.manageKeyFile,
+    );
+  }
+  const path = resolve(options.key);
+  return options.createKey && !existsSync(path) ? createKey(path) : readKeyFile(path);
+}
+
+/** Makes manage_key.conf name the key. */
+export function nameKey(home: Home, key: MasterKey): void {
+  writeKeyPath(home, key.path);
+}
