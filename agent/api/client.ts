@@ -207,8 +207,9 @@ type TlsOptions = Pick<
 >;
 
 function newAgent(tls: TlsOptions): Agent {
-  // No session cache: a resumed session would outlive a certificate that is no longer trusted.
-  return new Agent({ ...tls, keepAlive: true, maxSockets: 4, maxCachedSessions: 0 });
+  // No session cache: a resumed session would outlive a certificate that is no longer trusted. Heartbeats that are waited
+  // for on a slow link each have a connection.
+  return new Agent({ ...tls, keepAlive: true, maxSockets: 8, maxCachedSessions: 0 });
 }
 
 function tlsOptions(tls: ClientTls): TlsOptions {

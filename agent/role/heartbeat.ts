@@ -33,6 +33,8 @@ export interface PeerContact {
 
 /** How many measurements of the clock the best one is chosen from. */
 const skewSamples = 8;
+/** A heartbeat is given up after so many times the time after which it counts as missed. */
+const patience = 4;
 
 export class Heartbeat {
   readonly #options: HeartbeatOptions;
@@ -50,6 +52,7 @@ export class Heartbeat {
   #unwellSince: number | null = null;
   #askedAt: number | null = null;
   #skews: { skewMs: number; roundTripMs: number }[] = [];
+  readonly #calls = new Set<Promise<void>>();
 
   constructor(options: HeartbeatOptions) {
     this.#options = options;
@@ -65,6 +68,7 @@ export class Heartbeat {
     this.#stop.abort();
     this.#wakeUp.abort();
     await this.#loop;
+    await Promise.all(this.#calls);
   }
 
   /** The next heartbeat goes out now; if one is on its way, right after it. */
@@ -94,23 +98,46 @@ export class Heartbeat {
     };
   }
 
-  /** One heartbeat: sent, and its outcome noted. Public for tests; the loop calls it. */
+  /**
+   * One heartbeat: sent, and its outcome noted. It counts as missed after `timeoutMs`, but is given up much later: the
+   * first call on a new connection takes three ways where a later one takes two, and over a slow link none would ever
+   * end if each was given up so early. Public for tests; the loop calls it.
+   */
   async beat(): Promise<void> {
+    const waiting = new AbortController();
+    let isLate = false;
+    const call = this.#call(() => isLate).finally(() => {
+      this.#calls.delete(call);
+      waiting.abort();
+    });
+    this.#calls.add(call);
+    await interruptibleSleep(this.#options.timeoutMs, waiting.signal);
+    if (waiting.signal.aborted || this.#stop.signal.aborted) return await call;
+    isLate = true;
+    this.#miss(new Error(`no answer within ${this.#options.timeoutMs} ms`));
+  }
+
+  /** Never rejects. */
+  async #call(isLate: () => boolean): Promise<void> {
     const askedAt = this.#clock.monotonic();
     const askedWall = this.#clock.wall();
     try {
-      const report = await this.#options.send(this.#options.timeoutMs, this.#stop.signal);
+      const report = await this.#options.send(patience * this.#options.timeoutMs, this.#stop.signal);
       const roundTripMs = this.#clock.monotonic() - askedAt;
       this.#skews.push({ skewMs: report.clock_ms - (askedWall + roundTripMs / 2), roundTripMs });
       if (this.#skews.length > skewSamples) this.#skews.shift();
-      this.#askedAt = askedAt;
+      this.#askedAt = Math.max(this.#askedAt ?? askedAt, askedAt);
       this.#note(report);
+      this.#options.onResult();
     } catch (error) {
-      if (this.#stop.signal.aborted) return;
-      this.#missed++;
-      this.#failure = reason(error);
-      this.#refusal = error instanceof RefusedError ? reason(error) : null;
+      if (!this.#stop.signal.aborted && !isLate()) this.#miss(error);
     }
+  }
+
+  #miss(error: unknown): void {
+    this.#missed++;
+    this.#failure = reason(error);
+    this.#refusal = error instanceof RefusedError ? reason(error) : null;
     this.#options.onResult();
   }
 
@@ -128,7 +155,7 @@ export class Heartbeat {
   /** An answer may arrive after a heartbeat that the peer sent later. By more than a call's time its clock was set back. */
   #isOvertaken(report: NodeReport): boolean {
     const behindMs = (this.#report?.clock_ms ?? -Infinity) - report.clock_ms;
-    return behindMs > 0 && behindMs < this.#options.timeoutMs;
+    return behindMs > 0 && behindMs < patience * this.#options.timeoutMs;
   }
 
   #bestSkew(): number | null {
@@ -152,7 +179,7 @@ export interface HeartbeatOptions {
   /** Brings this node's report, takes the peer's. RefusedError: the peer is not of this pair. */
   readonly send: (timeoutMs: number, signal: AbortSignal) => Promise<NodeReport>;
   readonly everyMs: number;
-  /** Shorter than after_ms: a call that hangs must not hide an outage. */
+  /** When it counts as missed. Shorter than after_ms: a call that hangs must not hide an outage. */
   readonly timeoutMs: number;
   /** Something new may be known. */
   readonly onResult: () => void;
@@ -160,7 +187,7 @@ export interface HeartbeatOptions {
   readonly sleep?: (ms: number, signal: AbortSignal) => Promise<void>;
 }
 
-/** How long one heartbeat may take, so that two can be missed within after_ms. */
+/** How long a heartbeat is waited for, so that two can be missed within after_ms. */
 export function heartbeatTimeout(settings: { heartbeatMs: number; afterMs: number }): number {
   return Math.max(50, Math.floor((settings.afterMs - settings.heartbeatMs) / 2));
 }

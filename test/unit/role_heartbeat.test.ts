@@ -133,3 +133,50 @@ test("two heartbeats can be missed within after_ms", () => {
     assert.ok(timeoutMs < afterMs && 2 * Math.max(timeoutMs, 50) <= afterMs, `${afterMs}`);
   }
 });
+
+test("a late answer is missed first, and counts when it comes", async () => {
+  const answers: PromiseWithResolvers<NodeReport>[] = [];
+  const given: number[] = [];
+  const heartbeat = new Heartbeat({
+    send: (timeoutMs) => {
+      given.push(timeoutMs);
+      answers.push(Promise.withResolvers());
+      return answers.at(-1)!.promise;
+    },
+    everyMs: 500,
+    timeoutMs: 20,
+    onResult: () => {},
+  });
+  await heartbeat.beat();
+  await heartbeat.beat();
+  assert.deepEqual([heartbeat.contact().missed, heartbeat.contact().report], [2, null]);
+  assert.match(heartbeat.contact().failure!, /20 ms/);
+  answers[0].resolve(reportOf());
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  const late = heartbeat.contact();
+  assert.deepEqual([late.missed, late.failure, late.report?.name], [0, null, "b.example"]);
+  answers[1].reject(new Error("given up"));
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  assert.equal(heartbeat.contact().missed, 0, "it was counted already");
+  assert.deepEqual(given, [80, 80]);
+});
+
+test("stopping waits for the calls that are under way", async () => {
+  let ended = false;
+  const heartbeat = new Heartbeat({
+    send: (_timeoutMs, signal) =>
+      new Promise((_resolve, reject) =>
+        signal.addEventListener("abort", () => {
+          ended = true;
+          reject(new Error("stopped"));
+        })
+      ),
+    everyMs: 500,
+    timeoutMs: 10,
+    onResult: () => {},
+  });
+  await heartbeat.beat();
+  assert.equal(heartbeat.contact().missed, 1);
+  await heartbeat.stop();
+  assert.equal(ended, true);
+});
