@@ -17,6 +17,8 @@ interface Count {
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 const bin = (name: string) => join(root, "node_modules", ".bin", name);
 const total: Count = { passed: 0, failed: 0, skipped: 0 };
+/** What failed, said once more before the last line: the end is what is read first. */
+const failures: string[] = [];
 const sources = ["agent", "cli", "test", "bench", "scripts", "mod.ts"].filter((path) => existsSync(join(root, path)));
 
 /** Ends what is running, each a command's group and what it left in its folder. */
@@ -83,6 +85,7 @@ async function check(name: string, command: string[]): Promise<void> {
   console.log(`${code === 0 ? "ok  " : "FAIL"} ${name} (${seconds.toFixed(1)} s)`);
   if (code === 0) return;
   console.log(output);
+  failures.push(name);
   total.failed++;
 }
 
@@ -96,7 +99,11 @@ async function runTests(name: string, command: string[], deadlineMs: number): Pr
   }
   const figures = `${count.passed} passed, ${count.failed} failed${count.skipped ? `, ${count.skipped} skipped` : ""}`;
   console.log(`${count.failed ? "FAIL" : "ok  "} ${name}: ${figures} (${seconds.toFixed(1)} s)`);
-  if (count.failed) console.log(output);
+  if (count.failed) {
+    console.log(output);
+    const errors = [...output.matchAll(/^(?:\(fail\)|error:) .*$/gm)].map(([line]) => line.slice(0, 600));
+    failures.push([name, ...new Set(errors)].join("\n  "));
+  }
   total.passed += count.passed;
   total.failed += count.failed;
   total.skipped += count.skipped;
@@ -149,6 +156,7 @@ const parts: Record<string, (names: string[]) => Promise<void>> = {
 
 function nothing(part: string, names: string[]): void {
   console.log(`FAIL test/${part} has no test file${names.length ? ` with ${names.join(" or ")} in its name` : ""}`);
+  failures.push(`test/${part}`);
   total.failed++;
 }
 
@@ -159,6 +167,7 @@ if (part !== undefined && !parts[part]) {
   process.exit(2);
 }
 for (const name of part ? [part] : Object.keys(parts)) await parts[name](names);
+for (const failure of failures) console.log(`FAIL ${failure}`);
 console.log(
   `${total.passed} passed, ${total.failed} failed${total.skipped ? `, ${total.skipped} skipped` : ""}`,
 );
