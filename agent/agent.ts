@@ -11,7 +11,9 @@ import { formatLsn } from "./change/lsn.ts";
 import { type Config, readConfig, splitAddress } from "./config.ts";
 import { type DatabaseView, lookAt, nodeDatabase, openOwnPool, type PairFacts, readPair } from "./node/database.ts";
 import { UnreachableError } from "./errors.ts";
+import { ConflictCounts, type ConflictFigures } from "./node/conflict_counts.ts";
 import { conflictOperations } from "./node/conflicts.ts";
+import { DiskWatch } from "./node/disk_watch.ts";
 import { handsOf } from "./node/hands.ts";
 import { Hooks } from "./node/hooks.ts";
 import type { Home } from "./home.ts";
@@ -75,6 +77,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
   const { failover } = config;
   const troubles = new Troubles();
   let view: DatabaseView | null = null;
+  let counted: ConflictFigures = { total: 0, unreviewed: 0, quarantined: 0 };
   let listener: PeerListener | null = null;
 
   const idle = withoutEffect(config);
@@ -152,6 +155,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
 
   const report = (): NodeReport => {
     const { state, epoch } = supervisor.record;
+    const { databaseOk, diskFull, unwellMs } = supervisor.health;
     const incoming = replication.status();
     const theirs = heartbeat.contact().report;
     return {
@@ -164,8 +168,10 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
       protocol: protocolVersion,
       agent_version: agentVersion,
       pg_version: view?.version ?? "",
-      writable: view?.writable ?? false,
-      database_ok: view !== null,
+      writable: databaseOk && view?.writable === true,
+      database_ok: databaseOk && !diskFull,
+      database_gone_ms: unwellMs,
+      disk_full: diskFull,
       applied_lsn: formatLsn(incoming.applied),
       capturing: replication.capturing,
       fence_lsn: supervisor.fenceLsn === null ? null : formatLsn(supervisor.fenceLsn),
@@ -196,9 +202,18 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
     if (!replication.status().connected) replication.wake();
   };
 
+  const disks = new DiskWatch({
+    pgdata: database.cluster && config.postgres.pgdata!,
+    runDir: home.runDir,
+    floorMb: failover.min_free_mb,
+    onTrouble: setTrouble,
+  });
+  const conflictCounts = new ConflictCounts(sql);
   const observe = async () => {
+    const diskFull = await disks.isFull();
     try {
       view = await lookAt(sql);
+      counted = await conflictCounts.look();
     } catch (error) {
       view = null;
       throw error;
@@ -218,6 +233,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
     const pending = peer.pendingBytes(heartbeat.contact().report, incoming);
     return {
       databaseOk: true,
+      diskFull,
       appliedLsn: incoming.applied,
       currentLsn: view.currentLsn,
       level: incoming.connected && pending !== null && pending <= levelBytes,
@@ -229,7 +245,12 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
   down.push(() => hooks.stop());
   const supervisor: Supervisor = new Supervisor({
     record,
-    settings: { afterMs: failover.after_ms, peerWaitMs: failover.peer_wait_ms, nearBytes },
+    settings: {
+      afterMs: failover.after_ms,
+      peerWaitMs: failover.peer_wait_ms,
+      steadyMs: failover.steady_ms,
+      nearBytes,
+    },
     everyMs: failover.heartbeat_ms,
     hands: {
       ...handsOf(config, sql, sequences, () => replication),
@@ -278,6 +299,8 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
       home,
       record: supervisor.record,
       view,
+      databaseOk: supervisor.health.databaseOk,
+      conflicts: counted,
       url: database.url,
       contact: heartbeat.contact(),
       replication: replication.status(),
@@ -328,7 +351,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
         state: supervisor.record.state,
         epoch: supervisor.record.epoch,
         writable: view?.writable ?? false,
-        databaseOk: view !== null,
+        databaseOk: supervisor.health.databaseOk,
         peerReachable: heartbeat.contact().silentMs < failover.after_ms,
       })),
     );

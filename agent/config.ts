@@ -43,6 +43,10 @@ const schema = z.strictObject({
     after_ms: milliseconds(3000, 200),
     peer_wait_ms: milliseconds(10_000, 0),
     fence_timeout_ms: milliseconds(2000, 0),
+    /** So long contact must have held before a handback; more after several takeovers. */
+    steady_ms: milliseconds(3000, 0),
+    /** Less room than this on a disk of the database counts as a full disk; 0: nobody looks. */
+    min_free_mb: z.number().int().min(0).default(64),
   }).refine((f) => f.after_ms >= 2 * f.heartbeat_ms, "after_ms must be at least twice heartbeat_ms").prefault({}),
   health: z.strictObject({ listen: address }).optional(),
   console: z.strictObject({ listen: address }).optional(),

@@ -74,7 +74,9 @@ export interface StatusInput {
     readonly role: Role;
     /** By its last report. */
     readonly state: State | null;
+    /** It answers, and its disk has room. */
     readonly databaseOk: boolean | null;
+    readonly diskFull: boolean;
     readonly version: string | null;
     readonly reachable: boolean;
     readonly lastSeen: number | null;
@@ -171,7 +173,10 @@ function alertsOf(input: StatusInput): Omit<Alert, "since">[] {
     const why = peer.failure === null ? "" : `: ${peer.failure}`;
     raise("peer_unreachable", "error", `${peer.name} does not answer${why}`);
   } else {
-    if (peer.databaseOk === false) raise("peer_database_down", "error", `the database of ${peer.name} does not answer`);
+    if (peer.diskFull) raise("peer_disk_full", "error", `the disk of ${peer.name} is full`);
+    else if (peer.databaseOk === false) {
+      raise("peer_database_down", "error", `the database of ${peer.name} does not answer`);
+    }
     if (node.state === "serving" && peer.state === "serving") {
       raise("split", "warning", "both nodes serve: what they took in apart from each other is being merged");
     }

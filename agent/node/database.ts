@@ -64,10 +64,6 @@ export interface DatabaseView {
   readonly version: string;
   readonly writable: boolean;
   readonly retainedWalBytes: number;
-  readonly conflicts: number;
-  readonly unreviewed: number;
-  /** Unreviewed, and the losing row stands in no table. */
-  readonly quarantined: number;
 }
 
 /** Beyond this the database does not answer. */
@@ -82,9 +78,6 @@ export async function lookAt(sql: Sql): Promise<DatabaseView> {
     version: row.version,
     writable: row.writable,
     retainedWalBytes: Number(row.retained),
-    conflicts: row.total,
-    unreviewed: row.unreviewed,
-    quarantined: row.quarantined,
   };
 }
 
@@ -93,10 +86,8 @@ async function look(sql: Sql) {
     SELECT pg_current_wal_insert_lsn()::text AS lsn, p.generation, current_setting('server_version') AS version,
       ha.guard_is_open() AS writable,
       coalesce((SELECT pg_current_wal_insert_lsn() - restart_lsn FROM pg_replication_slots
-        WHERE slot_name = ${slotName}), 0)::text AS retained,
-      c.total, c.unreviewed, c.quarantined
-    FROM ha.pair p, (SELECT count(*)::int AS total, count(*) FILTER (WHERE reviewed_at IS NULL)::int AS unreviewed,
-      count(*) FILTER (WHERE reviewed_at IS NULL AND quarantined)::int AS quarantined FROM ha.conflict) c`;
+        WHERE slot_name = ${slotName}), 0)::text AS retained
+    FROM ha.pair p`;
 }
 
 /** The pool for everything but applying. */

@@ -7,9 +7,11 @@ import type { Home } from "../home.ts";
 import type { StatusInput } from "../monitor/status.ts";
 import type { PeerContact } from "../role/heartbeat.ts";
 import type { Record } from "../role/states.ts";
+import { steadyNeeded, takeoversOfLate } from "../role/steadiness.ts";
 import { heldMessage } from "./merge_hold.ts";
 import { readKeyPath, readMasterKey } from "../trust/key.ts";
 import { agentVersion } from "../version.ts";
+import type { ConflictFigures } from "./conflict_counts.ts";
 import type { DatabaseView } from "./database.ts";
 import type { Replication } from "./replication.ts";
 import type { Trouble } from "./troubles.ts";
@@ -19,6 +21,9 @@ export interface NodeParts {
   readonly home: Home;
   readonly record: Record;
   readonly view: DatabaseView | null;
+  /** It answers now. */
+  readonly databaseOk: boolean;
+  readonly conflicts: ConflictFigures;
   readonly url: string;
   readonly contact: PeerContact;
   readonly replication: ReturnType<Replication["status"]>;
@@ -30,7 +35,7 @@ export interface NodeParts {
 }
 
 export function statusInput(parts: NodeParts): StatusInput {
-  const { config, record, view, contact, replication } = parts;
+  const { config, record, view, contact, replication, databaseOk, conflicts } = parts;
   const theirs = contact.report;
   const current = view?.currentLsn ?? 0n;
   return {
@@ -38,7 +43,7 @@ export function statusInput(parts: NodeParts): StatusInput {
       name: config.node.name,
       role: record.role,
       state: record.state,
-      writable: view?.writable ?? false,
+      writable: databaseOk && view?.writable === true,
       epoch: record.epoch,
       since: record.since,
       why: record.why,
@@ -48,6 +53,7 @@ export function statusInput(parts: NodeParts): StatusInput {
       role: record.role === "primary" ? "secondary" : "primary",
       state: theirs?.state ?? null,
       databaseOk: theirs?.database_ok ?? null,
+      diskFull: theirs?.disk_full ?? false,
       version: theirs?.agent_version ?? null,
       reachable: theirs !== null && contact.silentMs < config.failover.after_ms,
       lastSeen: contact.lastSeen,
@@ -55,7 +61,7 @@ export function statusInput(parts: NodeParts): StatusInput {
       refusal: contact.refusal,
       failure: contact.failure,
     },
-    database: { running: view !== null, version: view?.version ?? null, url: parts.url },
+    database: { running: databaseOk, version: view?.version ?? null, url: parts.url },
     outgoing: {
       currentLsn: current,
       peerAppliedLsn: theirs ? parseLsn(theirs.applied_lsn) : null,
@@ -71,18 +77,15 @@ export function statusInput(parts: NodeParts): StatusInput {
     merge: {
       active: replication.capturing && theirs?.capturing === true,
       mergedTransactions: replication.transactions,
-      conflicts: view?.conflicts ?? 0,
+      conflicts: conflicts.total,
     },
-    conflicts: {
-      total: view?.conflicts ?? 0,
-      unreviewed: view?.unreviewed ?? 0,
-      quarantined: view?.quarantined ?? 0,
-    },
+    conflicts,
     key: keyView(parts.home),
     agentVersion,
     problems: [
       ...mergeHeld(parts),
       ...ordered(parts),
+      ...flapping(parts),
       ...parts.troubles.map(({ name, message, remedy }) => ({
         name,
         severity: "error" as const,
@@ -115,6 +118,18 @@ function ordered({ config: { node, peer }, record: { role, orders } }: NodeParts
     found.push({ name: "switched_over", severity: "warning", message });
   }
   return found;
+}
+
+/** The secondary does not hand back yet, though the primary has what it needs: why not. */
+function flapping({ config, record, contact }: NodeParts): StatusInput["problems"] {
+  const times = takeoversOfLate(record.takeovers, Date.now());
+  if (record.state !== "handing_back" || times < 2) return [];
+  const needed = steadyNeeded(record.takeovers, Date.now(), config.failover.steady_ms);
+  if (contact.steadyMs >= needed) return [];
+  const message =
+    `${config.peer.name} was lost ${times} times within ten minutes: it serves again once it has been in ` +
+    `sight for ${Math.round(needed / 1000)} s without a break. Try: see why the link or the primary fails`;
+  return [{ name: "flapping", severity: "warning", message }];
 }
 
 /** Since when something of the peer's waits to be applied: for as long as applying is in trouble, if it is. */

@@ -22,7 +22,7 @@ export interface OperatorParts {
   readonly name: string;
   readonly peerName: string;
   readonly afterMs: number;
-  readonly supervisor: Pick<Supervisor, "record" | "order" | "failover">;
+  readonly supervisor: Pick<Supervisor, "record" | "health" | "order" | "failover">;
   readonly contact: () => PeerContact;
   /** A heartbeat now. */
   readonly tellPeer: () => void;
@@ -154,7 +154,7 @@ function sightOf(parts: OperatorParts, prepared: readonly string[] = []): PairSi
   return {
     name,
     record: supervisor.record,
-    databaseOk: database() !== null,
+    databaseOk: supervisor.health.databaseOk && !supervisor.health.diskFull,
     writable: database()?.writable === true,
     pendingBytes: pendingBytes(),
     holdsMerge: mergeHeld(),

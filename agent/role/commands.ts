@@ -54,7 +54,10 @@ export function planSwitchover(sight: PairSight, asked?: Role): { to: Role; orde
   const { primary, secondary } = sides;
   for (const { name, databaseOk } of [primary, secondary]) {
     if (!databaseOk) {
-      throw new RefusedError(`Cannot switch over: the database of ${name} does not answer`, "see its log; start it");
+      throw new RefusedError(
+        `Cannot switch over: the database of ${name} does not answer, or has no room`,
+        "agent status on it",
+      );
     }
   }
   if (primary.state === "serving" && writableStates.includes(secondary.state)) {
@@ -159,7 +162,10 @@ export function checkFailover({ name, record, databaseOk, peer }: PairSight): vo
     );
   }
   if (!databaseOk) {
-    throw new RefusedError(`Cannot fail over: the database of ${name} does not answer`, "see its log; start it");
+    throw new RefusedError(
+      `Cannot fail over: the database of ${name} does not answer, or has no room`,
+      "agent status on it",
+    );
   }
   if (role === "secondary" && !inSync) {
     throw new RefusedError(

@@ -3,6 +3,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { reason, RefusedError } from "../errors.ts";
 import type { NodeReport } from "../report.ts";
+import { outageMisses } from "./steadiness.ts";
 
 export interface Clock {
   /** Milliseconds that only go forward. */
@@ -25,6 +26,8 @@ export interface PeerContact {
   /** Why the last heartbeat was not answered; null if it was. */
   readonly failure: string | null;
   readonly unwellMs: number;
+  /** For how long contact has held without an outage and the peer has been well. */
+  readonly steadyMs: number;
   /** Monotonic: when the last answered heartbeat was sent. */
   readonly askedAt: number | null;
   /** Peer's clock minus this node's. */
@@ -50,6 +53,7 @@ export class Heartbeat {
   #refusal: string | null = null;
   #failure: string | null = null;
   #unwellSince: number | null = null;
+  #steadySince: number | null = null;
   #askedAt: number | null = null;
   #skews: { skewMs: number; roundTripMs: number }[] = [];
   readonly #calls = new Set<Promise<void>>();
@@ -93,6 +97,7 @@ export class Heartbeat {
       failure: this.#failure,
       // From report to report, so that a pause of this process does not count.
       unwellMs: this.#unwellSince === null ? 0 : (this.#lastContact ?? now) - this.#unwellSince,
+      steadyMs: this.#steadySince === null ? 0 : now - this.#steadySince,
       askedAt: this.#askedAt,
       clockSkewMs: this.#bestSkew(),
     };
@@ -136,6 +141,7 @@ export class Heartbeat {
 
   #miss(error: unknown): void {
     this.#missed++;
+    if (this.#missed >= outageMisses) this.#steadySince = null;
     this.#failure = reason(error);
     this.#refusal = error instanceof RefusedError ? reason(error) : null;
     this.#options.onResult();
@@ -149,7 +155,8 @@ export class Heartbeat {
     this.#refusal = this.#failure = null;
     if (this.#isOvertaken(report)) return;
     this.#report = report;
-    this.#unwellSince = isUnwell(report) ? this.#unwellSince ?? now : null;
+    this.#unwellSince = isUnwell(report) ? this.#unwellSince ?? now - report.database_gone_ms : null;
+    this.#steadySince = isUnwell(report) ? null : this.#steadySince ?? now;
   }
 
   /** An answer may arrive after a heartbeat that the peer sent later. By more than a call's time its clock was set back. */

@@ -2,6 +2,7 @@
 import type { Role } from "../report.ts";
 import { newerOrders, type Orders, orderServing } from "./orders.ts";
 import type { Action, Observation, Record, Settings } from "./states.ts";
+import { withTakeover } from "./steadiness.ts";
 import { givesUpSwitchover, type Transition, transitions } from "./transitions.ts";
 
 export interface Step {
@@ -11,16 +12,17 @@ export interface Step {
   readonly why: string | null;
 }
 
-/** One step. At most one row is taken; the caller steps again for the next. `now` stamps the record, nothing else. */
+/** One step. At most one row is taken; the caller steps again for the next. `now` is for the record's times only. */
 export function step(record: Record, seen: Observation, settings: Settings, now: number): Step {
   const noted = note(record, seen, settings);
   const row = transitions.find((one) =>
-    one.role === noted.role && one.from === noted.state && one.when({ record: noted, seen, settings })
+    one.role === noted.role && one.from === noted.state && one.when({ record: noted, seen, settings, now })
   );
   if (!row) return { record: noted, actions: [], why: null };
   const epoch = nextEpoch(noted, row);
   const orders = row.endsSwitchover ? calledOff(noted) : noted.orders;
-  const next: Record = { ...noted, state: row.to, epoch, since: now, why: row.comment, orders };
+  const takeovers = row.takesOver ? withTakeover(noted.takeovers, now) : noted.takeovers;
+  const next: Record = { ...noted, state: row.to, epoch, since: now, why: row.comment, orders, takeovers };
   const actions: Action[] = [{ kind: "announce", from: row.from, to: row.to, epoch, why: row.comment }];
   // A fence belongs to one draining; standing by keeps it for the primary to see.
   if (row.to !== "standby") actions.push({ kind: "forget_fence" });

@@ -16,6 +16,7 @@ const stored = z.strictObject({
   inSync: z.boolean(),
   // An agent of before there were orders has left none.
   orders: orders.default(noOrders),
+  takeovers: z.array(z.number()).default([]),
 });
 
 /** The record, or null if there is none yet. */

@@ -18,12 +18,15 @@ export interface Record {
   readonly inSync: boolean;
   /** What operators have ordered, here or at the peer. */
   readonly orders: Orders;
+  /** When this node took over by itself of late, milliseconds since 1970: see steadiness.ts. */
+  readonly takeovers: readonly number[];
 }
 
 /** The peer by its last report. Durations are measured on this node's monotonic clock. */
 export interface PeerView {
   readonly state: State;
   readonly epoch: number;
+  /** It answers, and its disk has room. */
   readonly databaseOk: boolean;
   /** How far it has applied this node's stream. */
   readonly appliedLsn: Lsn;
@@ -34,7 +37,7 @@ export interface PeerView {
   /** It applies nothing of this node's for now: an operator has asked for that, or rehearses the merge. */
   readonly holdsMerge: boolean;
   readonly orders: Orders;
-  /** For how long, without a break, it has said that its database is gone or that it has failed; 0 if it is well. */
+  /** For how long, without a break, its database has been gone or without room, or it has failed; 0 if it is well. */
   readonly unwellMs: number;
   /** The report was asked for after this node had entered its state. */
   readonly knowsOurState: boolean;
@@ -52,11 +55,15 @@ export interface Observation {
   readonly missedHeartbeats: number;
   /** The last heartbeat was answered, but only to say that the two nodes do not belong together. */
   readonly peerRefuses: boolean;
+  /** For how long contact has held without an outage, and the peer has been well; 0 if it does not hold. */
+  readonly peerSteadyMs: number;
   /** Since the state was entered, or since the start of the agent. */
   readonly inStateMs: number;
   readonly databaseOk: boolean;
   /** For how long without a break the own database has been gone; 0 if it is there. */
   readonly databaseGoneMs: number;
+  /** The own database answers, but there is no room for what it would have to write. */
+  readonly diskFull: boolean;
   /** How far the peer's stream is applied here (peer's WAL). */
   readonly appliedLsn: Lsn;
   /** Where this node's WAL ends now. */
@@ -74,6 +81,8 @@ export interface Settings {
   readonly peerWaitMs: number;
   /** A handback drains once no more than this is on its way: it bounds how long nobody takes writes. */
   readonly nearBytes: number;
+  /** A handback waits until contact has held for this long; for longer if it was lost again and again. */
+  readonly steadyMs: number;
 }
 
 /** Done once, when a state is entered. What must hold for as long as it lasts is in `Duties`. */
@@ -135,5 +144,6 @@ export function firstRecord(role: Role, now: number): Record {
     why: "it was set up",
     inSync: false,
     orders: noOrders,
+    takeovers: [],
   };
 }

@@ -13,12 +13,22 @@ import { type Action, duties, type Observation, type PeerView, type Record, type
 /** What this node knows of itself. */
 export interface LocalView {
   readonly databaseOk: boolean;
+  readonly diskFull: boolean;
   /** How far the peer's stream is applied here. */
   readonly appliedLsn: Lsn;
   readonly currentLsn: Lsn;
   /** The peer's stream flows and next to nothing of it is pending. */
   readonly level: boolean;
   readonly peerExpected: boolean;
+}
+
+/** The own database, for whoever asks this node how it is. */
+export interface Health {
+  /** It answers. */
+  readonly databaseOk: boolean;
+  readonly diskFull: boolean;
+  /** For how long it has not answered, or had no room. */
+  readonly unwellMs: number;
 }
 
 /** What the supervisor can do. Each is idempotent; one that throws is tried again at the next turn. */
@@ -65,7 +75,15 @@ export class Supervisor {
   #fenceLsn: Lsn | null = null;
   #toldFence: Lsn | null = null;
   #databaseGoneSince: number | null = null;
-  #local: LocalView = { databaseOk: false, appliedLsn: 0n, currentLsn: 0n, level: false, peerExpected: true };
+  #unwellSince: number | null = null;
+  #local: LocalView = {
+    databaseOk: false,
+    diskFull: false,
+    appliedLsn: 0n,
+    currentLsn: 0n,
+    level: false,
+    peerExpected: true,
+  };
   #observing: Promise<void> | null = null;
   #turn: Promise<void> = Promise.resolve();
   #wake = new AbortController();
@@ -92,6 +110,12 @@ export class Supervisor {
   /** Where this node's WAL ended when it was fenced. */
   get fenceLsn(): Lsn | null {
     return this.#fenceLsn;
+  }
+
+  /** How the own database is by the last look at it. */
+  get health(): Health {
+    const { databaseOk, diskFull } = this.#local;
+    return { databaseOk, diskFull, unwellMs: this.#since(this.#unwellSince) };
   }
 
   /** Something happened that a step may depend on: a heartbeat, progress of the applier, the database coming or going. */
@@ -179,6 +203,7 @@ export class Supervisor {
 
   /** A look that takes too long is a database that does not answer. There is never more than one look at a time. */
   async #observeLocal(): Promise<void> {
+    const began = this.#clock.monotonic();
     let local: LocalView | null = null;
     this.#observing ??= this.#attempt("observe", async () => {
       local = await this.#hands.observe();
@@ -189,8 +214,14 @@ export class Supervisor {
     await Promise.race([this.#observing, pause(this.#settings.afterMs / 2, deadline.signal)]);
     deadline.abort();
     this.#local = local ?? { ...this.#local, databaseOk: false, level: false };
-    if (this.#local.databaseOk) this.#databaseGoneSince = null;
-    else this.#databaseGoneSince ??= this.#clock.monotonic();
+    // It has been gone for as long as it was waited for.
+    const { databaseOk, diskFull } = this.#local;
+    this.#databaseGoneSince = databaseOk ? null : this.#databaseGoneSince ?? began;
+    this.#unwellSince = databaseOk && !diskFull ? null : this.#unwellSince ?? began;
+  }
+
+  #since(at: number | null): number {
+    return at === null ? 0 : this.#clock.monotonic() - at;
   }
 
   #gather(): Observation {
@@ -202,8 +233,9 @@ export class Supervisor {
       peerSilentMs: contact.silentMs,
       missedHeartbeats: contact.missed,
       peerRefuses: contact.refusal !== null,
+      peerSteadyMs: contact.steadyMs,
       inStateMs: now - this.#enteredAt,
-      databaseGoneMs: this.#databaseGoneSince === null ? 0 : now - this.#databaseGoneSince,
+      databaseGoneMs: this.#since(this.#databaseGoneSince),
       fenceLsn: this.#fenceLsn,
       failoverAsked: this.#failoverAsked,
     };

@@ -2,12 +2,15 @@
 // Conditions are pure; rows are tried in order and the first that holds is taken.
 import type { Role, State } from "../report.ts";
 import type { Observation, PeerView, Record, Settings } from "./states.ts";
+import { outageMisses, steadyNeeded } from "./steadiness.ts";
 
 /** What a condition may look at. */
 export interface Context {
   readonly record: Record;
   readonly seen: Observation;
   readonly settings: Settings;
+  /** Milliseconds since 1970: only to be compared with times of the record. */
+  readonly now: number;
 }
 
 export interface Transition {
@@ -22,15 +25,16 @@ export interface Transition {
   readonly epoch?: "raise" | "raise_unless_own";
   /** The primary serves for want of the secondary: an order that the secondary is to serve is over. */
   readonly endsSwitchover?: true;
+  /** The secondary takes over by itself: remembered, see steadiness.ts. */
+  readonly takesOver?: true;
 }
 
-/** A single lost heartbeat is no outage, nor is a pause of this process, during which none was sent. */
-const leastMissed = 2;
+const reachable = ({ seen, settings }: Omit<Context, "now">): boolean =>
+  seen.peer !== null && !silentFor(seen, settings.afterMs);
 
-const reachable = ({ seen, settings }: Context): boolean => seen.peer !== null && !silentFor(seen, settings.afterMs);
-
+/** Nor is a pause of this process an outage, during which no heartbeat was sent. */
 function silentFor(seen: Observation, ms: number): boolean {
-  return seen.peerSilentMs >= ms && seen.missedHeartbeats >= leastMissed;
+  return seen.peerSilentMs >= ms && seen.missedHeartbeats >= outageMisses;
 }
 
 /** Whoever answers has said for this long that it cannot work. */
@@ -43,12 +47,12 @@ function goneFor({ seen }: Context, ms: number): boolean {
   return silentFor(seen, ms) || unwellFor(seen, ms);
 }
 
-const canServe = ({ record, seen }: Context): boolean => record.inSync && seen.databaseOk;
+const canServe = ({ record, seen }: Context): boolean => record.inSync && seen.databaseOk && !seen.diskFull;
 
 /** A primary that answers that this node is not its peer is alive: taking over from it would be a split. */
 const mayTakeOver = (c: Context): boolean => canServe(c) && !c.seen.peerRefuses && !c.record.orders.maintenance.on;
 
-const secondaryIsToServe = ({ record }: Context): boolean => record.orders.serves.role === "secondary";
+const secondaryIsToServe = ({ record }: Pick<Context, "record">): boolean => record.orders.serves.role === "secondary";
 
 /** Against a peer that answers and can work no operator makes this node serve; nor before it had time to answer. */
 const failoverIsAsked = ({ seen, settings }: Context): boolean =>
@@ -59,8 +63,12 @@ const failoverIsAsked = ({ seen, settings }: Context): boolean =>
 const mayServeAlone = (c: Context): boolean =>
   c.seen.databaseOk && waitedForPeer(c) && !(secondaryIsToServe(c) && c.record.orders.maintenance.on);
 
-const peerIs = (context: Context, ...states: State[]): boolean =>
+const peerIs = (context: Omit<Context, "now">, ...states: State[]): boolean =>
   reachable(context) && states.includes((context.seen.peer as PeerView).state);
+
+/** Else a primary that comes and goes would be handed its role each time, and each time writes are refused. */
+const isSteady = ({ record, seen, settings, now }: Context): boolean =>
+  seen.peerSteadyMs >= steadyNeeded(record.takeovers, now, settings.steadyMs);
 
 const ownDatabaseGone = ({ seen, settings }: Context): boolean => seen.databaseGoneMs >= settings.afterMs;
 
@@ -92,7 +100,7 @@ const mayHaveTakenOver = ({ seen: { peer, fenceLsn } }: Context): boolean =>
   peer === null || fenceLsn === null || peer.appliedLsn >= fenceLsn;
 
 /** A switchover to a secondary that is lost, or does not get to the fence, is over: the primary goes on serving. */
-export function givesUpSwitchover(c: Context): boolean {
+export function givesUpSwitchover(c: Omit<Context, "now">): boolean {
   const { record: { role, state }, seen, settings } = c;
   if (role !== "primary" || !secondaryIsToServe(c)) return false;
   if (state === "serving") return silentFor(seen, settings.afterMs);
@@ -210,6 +218,14 @@ export const transitions: readonly Transition[] = [
   {
     role: "primary",
     from: "serving",
+    to: "catching_up",
+    when: (c) => c.seen.diskFull && peerIs(c, "serving"),
+    label: "own disk full, the secondary serves",
+    comment: "the disk of this node is full and the secondary serves: this node follows it until there is room",
+  },
+  {
+    role: "primary",
+    from: "serving",
     to: "draining",
     when: (c) =>
       secondaryIsToServe(c) && c.seen.databaseOk && peerIs(c, "standby", "serving") && c.seen.peer!.databaseOk &&
@@ -261,6 +277,7 @@ export const transitions: readonly Transition[] = [
     label: "after_ms without the primary",
     comment: "the primary could not be reached for after_ms: this node serves",
     epoch: "raise",
+    takesOver: true,
   },
   {
     role: "secondary",
@@ -268,8 +285,9 @@ export const transitions: readonly Transition[] = [
     to: "serving",
     when: (c) => mayTakeOver(c) && unwellFor(c.seen, c.settings.afterMs),
     label: "after_ms without the primary's database",
-    comment: "the primary has said for after_ms that its database is gone: this node serves",
+    comment: "the primary's database did not answer, or had no room, for after_ms: this node serves",
     epoch: "raise",
+    takesOver: true,
   },
   {
     role: "secondary",
@@ -312,9 +330,9 @@ export const transitions: readonly Transition[] = [
     to: "draining",
     when: (c) =>
       c.seen.databaseOk && primaryIsBack(c) && c.seen.peer!.knowsOurState && nearlyLevel(c) &&
-      !mergeIsHeld(c),
-    label: "the primary has nearly caught up",
-    comment: "the primary has nearly caught up: writes are refused until it has the last of them",
+      !mergeIsHeld(c) && isSteady(c),
+    label: "the primary is steady, nearly caught up",
+    comment: "the primary has nearly caught up and stays: writes are refused until it has the last of them",
   },
   {
     role: "secondary",

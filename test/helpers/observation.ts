@@ -2,7 +2,7 @@
 import { noOrders } from "../../agent/report.ts";
 import type { Observation, PeerView, Record, Settings } from "../../agent/role/states.ts";
 
-export const settings: Settings = { afterMs: 3000, peerWaitMs: 10_000, nearBytes: 1000 };
+export const settings: Settings = { afterMs: 3000, peerWaitMs: 10_000, nearBytes: 1000, steadyMs: 1000 };
 
 export function peerOf(changed: Partial<PeerView> = {}): PeerView {
   return {
@@ -27,9 +27,11 @@ export function seenOf(changed: Partial<Observation> = {}): Observation {
     peerSilentMs: 10,
     missedHeartbeats: 0,
     peerRefuses: false,
+    peerSteadyMs: 60_000,
     inStateMs: 100,
     databaseOk: true,
     databaseGoneMs: 0,
+    diskFull: false,
     appliedLsn: 5000n,
     currentLsn: 5000n,
     fenceLsn: null,
@@ -48,6 +50,7 @@ export function recordOf(changed: Partial<Record>): Record {
     why: "",
     inSync: true,
     orders: noOrders,
+    takeovers: [],
     ...changed,
   };
 }

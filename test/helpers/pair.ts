@@ -12,7 +12,13 @@ import type { ClientTarget } from "./follower.ts";
 import { waitFor } from "./wait.ts";
 
 /** Short enough for tests, long enough for two busy cores. */
-export const failover = { heartbeat_ms: 200, after_ms: 2000, peer_wait_ms: 4000, fence_timeout_ms: 1000 };
+export const failover = {
+  heartbeat_ms: 200,
+  after_ms: 2000,
+  peer_wait_ms: 4000,
+  fence_timeout_ms: 1000,
+  steady_ms: 300,
+};
 
 /** What PostgreSQL is spared in tests: these crash processes, not machines. */
 const fastSettings = { fsync: "off", full_page_writes: "off" };

@@ -5,6 +5,7 @@ import { restarted, step } from "../../agent/role/machine.ts";
 import { duties, firstRecord, type Observation, type PeerView, type Record } from "../../agent/role/states.ts";
 import type { Role } from "../../agent/report.ts";
 import { orderMaintenance, orderServing } from "../../agent/role/orders.ts";
+import { outageMisses } from "../../agent/role/steadiness.ts";
 import { settings } from "./observation.ts";
 
 export const tickMs = 500;
@@ -14,6 +15,7 @@ export type Event =
   | { kind: "link"; up: boolean }
   | { kind: "agent"; who: Role; up: boolean }
   | { kind: "database"; who: Role; up: boolean }
+  | { kind: "disk"; who: Role; full: boolean }
   /** The agent dies right after its record of the next step is persisted, before anything is done about it. */
   | { kind: "crash_at_next_step"; who: Role }
   /** The process stands still for some ticks. */
@@ -29,6 +31,7 @@ export class NodeModel {
   record: Record;
   agentUp = true;
   databaseUp = true;
+  diskFull = false;
   guardOpen = false;
   captures = false;
   crashNext = false;
@@ -43,6 +46,7 @@ export class NodeModel {
   fence: number | null = null;
   peer: { view: Omit<PeerView, "knowsOurState">; at: number; askedAt: number } | null = null;
   unwellSince: number | null = null;
+  steadySince: number | null = null;
   missed = 0;
   startedAt = 0;
   enteredAt = 0;
@@ -63,6 +67,7 @@ export class NodeModel {
     this.peer =
       this.fence =
       this.unwellSince =
+      this.steadySince =
       this.databaseGoneSince =
         null;
     this.missed = 0;
@@ -73,7 +78,7 @@ export class NodeModel {
     return {
       state: this.record.state,
       epoch: this.record.epoch,
-      databaseOk: this.databaseUp,
+      databaseOk: this.databaseUp && !this.diskFull,
       appliedLsn: BigInt(applied),
       fenceLsn: this.fence === null ? null : BigInt(this.fence),
       pendingBytes: this.pending,
@@ -89,6 +94,11 @@ export class NodeModel {
     const unwellMs = this.unwellSince === null ? 0 : now - this.unwellSince;
     this.peer = { view: { ...report, unwellMs }, at: now, askedAt: now };
     this.missed = 0;
+    this.steadySince = report.databaseOk ? this.steadySince ?? now : null;
+  }
+
+  miss(): void {
+    if (++this.missed >= outageMisses) this.steadySince = null;
   }
 
   turn(now: number, level: boolean): void {
@@ -124,9 +134,11 @@ export class NodeModel {
       peerSilentMs: now - (this.peer?.at ?? this.startedAt),
       missedHeartbeats: this.missed,
       peerRefuses: false,
+      peerSteadyMs: this.steadySince === null ? 0 : now - this.steadySince,
       inStateMs: now - this.enteredAt,
       databaseOk: this.databaseUp,
       databaseGoneMs: this.databaseGoneSince === null ? 0 : now - this.databaseGoneSince,
+      diskFull: this.diskFull,
       appliedLsn: BigInt(this.applied),
       currentLsn: BigInt(this.wal),
       fenceLsn: this.fence === null ? null : BigInt(this.fence),
@@ -179,6 +191,9 @@ export class PairModel {
         if (!event.up) node.guardOpen = false;
         node.databaseUp = event.up;
         return;
+      case "disk":
+        node.diskFull = event.full;
+        return;
       case "crash_at_next_step":
         node.crashNext = true;
         return;
@@ -228,7 +243,7 @@ export class PairModel {
       }
       if (!node.agentUp) continue;
       if (linked) node.hear(other, this.now);
-      else node.missed++;
+      else node.miss();
       const before = node.record.state;
       node.turn(this.now, flows && other.wal - node.applied < 1000);
       node.failoverAsked = false;
@@ -253,6 +268,7 @@ export class PairModel {
       node.crashNext = false;
       node.pausedTicks = 0;
       node.databaseUp = true;
+      node.diskFull = false;
       if (!node.agentUp) node.startAgent(this.now);
     }
   }

@@ -14,6 +14,8 @@ export function reportOf(changed: Partial<NodeReport> = {}): NodeReport {
     pg_version: "18.4",
     writable: false,
     database_ok: true,
+    database_gone_ms: 0,
+    disk_full: false,
     applied_lsn: "0/1000",
     capturing: false,
     fence_lsn: null,

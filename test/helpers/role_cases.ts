@@ -84,6 +84,10 @@ export const cases: readonly Case[] = [
     3,
   ]],
   ["primary", "serving", "serving", "the secondary is lost", seenOf(longSilent)],
+  ["primary", "serving", "catching_up", "own disk full", seenOf({ diskFull: true, ...peer({ state: "serving" }) })],
+  ["primary", "serving", "serving", "own disk full, nobody else serves", seenOf({ diskFull: true })],
+  ["primary", "starting", "serving", "own disk full, nobody else serves", seenOf({ diskFull: true })],
+  ["secondary", "standby", "standby", "own disk full", seenOf({ ...silent, diskFull: true })],
   ["secondary", "standby", "serving", "the primary is lost", seenOf({ ...silent, ...peer({ state: "serving" }) }), [
     1,
     2,
@@ -115,6 +119,13 @@ export const cases: readonly Case[] = [
     ),
   ],
   ["secondary", "handing_back", "draining", "nearly level", seenOf({ ...near, ...peer({ state: "catching_up" }) })],
+  [
+    "secondary",
+    "handing_back",
+    "handing_back",
+    "nearly level, not steady yet",
+    seenOf({ ...near, ...peer({ state: "catching_up" }), peerSteadyMs: 999 }),
+  ],
   [
     "secondary",
     "handing_back",

@@ -23,6 +23,7 @@ const well: StatusInput = {
     role: "secondary",
     state: "standby",
     databaseOk: true,
+    diskFull: false,
     version: "0.1.0",
     reachable: true,
     lastSeen: now - 100,

@@ -180,3 +180,27 @@ test("stopping waits for the calls that are under way", async () => {
   await heartbeat.stop();
   assert.equal(ended, true);
 });
+
+test("contact is steady from its first moment after an outage or an illness", async () => {
+  let answer: () => NodeReport = () => reportOf();
+  const { heartbeat, clock } = heartbeatWith(() => answer());
+  const steadyMs = () => heartbeat.contact().steadyMs;
+  assert.equal(steadyMs(), 0);
+  await heartbeat.beat();
+  clock.now += 5000;
+  answer = away;
+  await heartbeat.beat();
+  assert.equal(steadyMs(), 5000, "a single lost heartbeat is no outage");
+  await heartbeat.beat();
+  assert.equal(steadyMs(), 0);
+  answer = () => reportOf();
+  await heartbeat.beat();
+  clock.now += 700;
+  assert.equal(steadyMs(), 700);
+  answer = () => reportOf({ database_ok: false, database_gone_ms: 1500 });
+  await heartbeat.beat();
+  assert.deepEqual([steadyMs(), heartbeat.contact().unwellMs], [0, 1500]);
+  clock.now += 500;
+  await heartbeat.beat();
+  assert.equal(heartbeat.contact().unwellMs, 2000);
+});

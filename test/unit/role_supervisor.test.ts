@@ -18,7 +18,14 @@ class Bench {
   readonly held: string[] = [];
   now = 1000;
   guardOpen = false;
-  local: LocalView = { databaseOk: true, appliedLsn: 0x1000n, currentLsn: 0x2000n, level: true, peerExpected: true };
+  local: LocalView = {
+    databaseOk: true,
+    diskFull: false,
+    appliedLsn: 0x1000n,
+    currentLsn: 0x2000n,
+    level: true,
+    peerExpected: true,
+  };
   peer: Partial<PeerContact> = {};
   failing: Partial<{ [K in keyof Hands]: Error }> = {};
   persisted: Record | null = null;
@@ -74,6 +81,7 @@ class Bench {
         refusal: null,
         failure: null,
         unwellMs: 0,
+        steadyMs: 60_000,
         askedAt: null,
         clockSkewMs: null,
         ...this.peer,
