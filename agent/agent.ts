@@ -7,10 +7,10 @@ import { type PlainListener, serveAdmin, serveHealth } from "./api/admin_serve.t
 import { healthApp } from "./api/health_routes.ts";
 import { peerApp } from "./api/peer_routes.ts";
 import { type PeerListener, servePeers } from "./api/serve.ts";
-import { formatLsn } from "./change/lsn.ts";
 import { type Config, readConfig, splitAddress } from "./config.ts";
 import { type DatabaseView, lookAt, nodeDatabase, openOwnPool, type PairFacts, readPair } from "./node/database.ts";
 import { UnreachableError } from "./errors.ts";
+import { Later } from "./node/later.ts";
 import { ConflictCounts, type ConflictFigures } from "./node/conflict_counts.ts";
 import { conflictOperations } from "./node/conflicts.ts";
 import { DiskWatch } from "./node/disk_watch.ts";
@@ -25,23 +25,23 @@ import { Peer } from "./node/peer.ts";
 import { Keeper } from "./postgres/keeper.ts";
 import { migrate } from "./postgres/migrations.ts";
 import { Replication } from "./node/replication.ts";
-import { type NodeReport, protocolVersion } from "./report.ts";
+import type { NodeReport } from "./report.ts";
 import { Heartbeat, heartbeatTimeout } from "./role/heartbeat.ts";
 import { closeGuard, guardIsOpen, preparedTransactions } from "./role/guard.ts";
 import { restarted } from "./role/machine.ts";
 import { readRecord, writeRecord } from "./role/record.ts";
 import { firstRecord } from "./role/states.ts";
 import { Supervisor } from "./role/supervisor.ts";
+import { nodeReportOf } from "./node/node_report.ts";
 import { statusInput } from "./node/node_status.ts";
 import { buildStatus, type Status } from "./monitor/status.ts";
 import { Troubles } from "./node/troubles.ts";
-import { configHash, policiesDiffer, withoutEffect } from "./node/policies.ts";
+import { policiesDiffer, withoutEffect } from "./node/policies.ts";
 import { Tables } from "./node/tables.ts";
 import { readRow } from "./node/rows.ts";
 import { SequenceWatch } from "./node/sequence_watch.ts";
 import type { RestoreDeps } from "./review/restore.ts";
 import { readMasterKey } from "./trust/key.ts";
-import { agentVersion } from "./version.ts";
 
 const log = getLogger(["hapair", "node"]);
 
@@ -88,26 +88,18 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
     });
   }
 
-  let status = (): Status => {
-    throw new UnreachableError("Cannot show the status: the agent is still starting", "try again in a moment");
-  };
-  let conflicts = (): RestoreDeps => {
-    throw new UnreachableError("Cannot look at conflicts: the agent is still starting", "try again in a moment");
-  };
-
   mkdirSync(home.runDir, { recursive: true });
-  let merge = (): MergeParts => {
-    throw new UnreachableError("Cannot look at the merge: the agent is still starting", "try again in a moment");
-  };
-  let operator = (): OperatorParts => {
-    throw new UnreachableError("Cannot give orders: the agent is still starting", "try again in a moment");
-  };
+  // The admin API answers from the first moment on, that nothing is known yet.
+  const status = new Later<Status>("show the status");
+  const conflicts = new Later<RestoreDeps>("look at conflicts");
+  const merge = new Later<MergeParts>("look at the merge");
+  const operator = new Later<OperatorParts>("give orders");
   const operations = [
-    ...conflictOperations(() => conflicts()),
-    ...mergeOperations(() => merge()),
-    ...operatorCommands(() => operator()),
+    ...conflictOperations(conflicts.get),
+    ...mergeOperations(merge.get),
+    ...operatorCommands(operator.get),
   ];
-  const admin = await serveAdmin(home.adminSocket, adminApp({ status: () => status(), operations }));
+  const admin = await serveAdmin(home.adminSocket, adminApp({ status: status.get, operations }));
   down.push(() => admin.close());
 
   const database = nodeDatabase(home, config);
@@ -123,7 +115,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
   const setTrouble: Troubles["set"] = (name, problem) => troubles.set(name, problem);
   const tables = await Tables.open({ sql, config, origin: home.configFile, onTrouble: setTrouble });
   const sequences = new SequenceWatch({ sql, role, onTrouble: setTrouble });
-  conflicts = () => ({ sql, target: database.target, peer: config.peer.name, secretOf: tables.secretOf });
+  conflicts.is(() => ({ sql, target: database.target, peer: config.peer.name, secretOf: tables.secretOf }));
   const record = restarted(readRecord(home.stateFile) ?? firstRecord(role, Date.now()), Date.now());
   // After a crash the guard is closed, but the database still tells clients that look for it that it takes writes.
   const { epoch, state } = record;
@@ -153,36 +145,8 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
     });
   let replication = newReplication();
 
-  const report = (): NodeReport => {
-    const { state, epoch } = supervisor.record;
-    const { databaseOk, diskFull, unwellMs } = supervisor.health;
-    const incoming = replication.status();
-    const theirs = heartbeat.contact().report;
-    return {
-      name,
-      role,
-      state,
-      epoch,
-      pair_id: pair.pairId,
-      generation: pair.generation,
-      protocol: protocolVersion,
-      agent_version: agentVersion,
-      pg_version: view?.version ?? "",
-      writable: databaseOk && view?.writable === true,
-      database_ok: databaseOk && !diskFull,
-      database_gone_ms: unwellMs,
-      disk_full: diskFull,
-      applied_lsn: formatLsn(incoming.applied),
-      capturing: replication.capturing,
-      fence_lsn: supervisor.fenceLsn === null ? null : formatLsn(supervisor.fenceLsn),
-      incoming_pending_bytes: incoming.connected ? peer.pendingBytes(theirs, incoming) : null,
-      merge_held: replication.mergeHeld,
-      orders: supervisor.record.orders,
-      current_lsn: formatLsn(view?.currentLsn ?? 0n),
-      clock_ms: Date.now(),
-      config_hash: configHash(config),
-    };
-  };
+  const report = (): NodeReport =>
+    nodeReportOf({ config, pair, view, supervisor, replication, peer, contact: heartbeat.contact() });
 
   const heartbeat: Heartbeat = new Heartbeat({
     everyMs: failover.heartbeat_ms,
@@ -266,7 +230,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
   // Closed or open as it was left, until the first turn: but the record must be there before anything is acted on.
   writeRecord(home.stateFile, supervisor.record);
 
-  merge = () => ({
+  merge.is(() => ({
     role,
     sql,
     hold,
@@ -277,9 +241,9 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
       return { name: config.peer.name, reachable: report !== null && silentMs < failover.after_ms, report };
     },
     tellPeer: () => heartbeat.nudge(),
-  });
+  }));
 
-  operator = () => ({
+  operator.is(() => ({
     name,
     peerName: config.peer.name,
     afterMs: failover.after_ms,
@@ -290,10 +254,10 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
     pendingBytes: () => report().incoming_pending_bytes,
     mergeHeld: () => replication.mergeHeld,
     prepared: () => preparedTransactions(sql, config.postgres.dbname),
-  });
+  }));
 
   let last: Status | null = null;
-  status = () => {
+  status.is(() => {
     const parts = {
       config,
       home,
@@ -310,7 +274,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
     };
     last = buildStatus(statusInput(parts), Date.now(), last?.alerts ?? []);
     return last;
-  };
+  });
 
   listener = await servePeers({
     listen: splitAddress(config.node.listen),
