@@ -8,7 +8,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parse, stringify } from "smol-toml";
 import { openPool, type Sql } from "../../agent/postgres/connect.ts";
-import { isAlive, killTree, postmasterPid, sendSignal } from "./processes.ts";
+import { freezeTree, isAlive, killTree, postmasterPid, sendSignal, thawTree } from "./processes.ts";
 import type { Scope } from "./scope.ts";
 import { type ClientTarget, openClient } from "./follower.ts";
 import { waitFor } from "./wait.ts";
@@ -160,6 +160,22 @@ export class PairNode {
   killPostgres(): void {
     const pid = postmasterPid(this.pgdata);
     if (pid) killTree(pid);
+  }
+
+  /** SIGSTOP of PostgreSQL, postmaster and backends alike: it takes connections and answers nothing. */
+  freezePostgres(): void {
+    freezeTree(this.#postmaster());
+  }
+
+  /** SIGCONT: it goes on where it stood. */
+  thawPostgres(): void {
+    thawTree(this.#postmaster());
+  }
+
+  #postmaster(): number {
+    const pid = postmasterPid(this.pgdata);
+    if (pid === undefined) throw new Error(`The ${this.role}'s PostgreSQL does not run`);
+    return pid;
   }
 
   /** The server is gone, as with the power cut. */

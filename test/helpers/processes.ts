@@ -62,9 +62,24 @@ export function sendSignal(pid: number, signal: NodeJS.Signals): boolean {
 /** kill -9 of a process and all below it, in such a way that none sees another die first. */
 export function killTree(pid: number): void {
   if (!sendSignal(pid, "SIGSTOP")) return;
-  const children = runningProcesses().filter((p) => p.parent === pid);
-  for (const child of children) killTree(child.pid);
+  for (const child of childrenOf(pid)) killTree(child);
   sendSignal(pid, "SIGKILL");
+}
+
+/** SIGSTOP of a process and all below it: it hangs, with every connection open. */
+export function freezeTree(pid: number): void {
+  if (!sendSignal(pid, "SIGSTOP")) return;
+  for (const child of childrenOf(pid)) freezeTree(child);
+}
+
+/** The end of freezeTree. Children first: what was sent to them meanwhile is done before anybody can tell them otherwise. */
+export function thawTree(pid: number): void {
+  for (const child of childrenOf(pid)) thawTree(child);
+  sendSignal(pid, "SIGCONT");
+}
+
+function childrenOf(pid: number): number[] {
+  return runningProcesses().filter((p) => p.parent === pid).map((p) => p.pid);
 }
 
 /** The pid of the postmaster that serves `pgdata`; undefined where none does. */
