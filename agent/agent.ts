@@ -34,6 +34,7 @@ import { firstRecord } from "./role/states.ts";
 import { Supervisor } from "./role/supervisor.ts";
 import { nodeReportOf } from "./node/node_report.ts";
 import { statusInput } from "./node/node_status.ts";
+import { metricsText } from "./monitor/metrics.ts";
 import { buildStatus, type Status } from "./monitor/status.ts";
 import { Troubles } from "./node/troubles.ts";
 import { policiesDiffer, withoutEffect } from "./node/policies.ts";
@@ -317,7 +318,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
         writable: view?.writable ?? false,
         databaseOk: supervisor.health.databaseOk,
         peerReachable: heartbeat.contact().silentMs < failover.after_ms,
-      })),
+      }), () => metricsText(status())),
     );
     down.push(() => health.close());
   }

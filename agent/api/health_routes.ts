@@ -1,6 +1,7 @@
-// The health API for load balancers, in Patroni's manner: 200 or 503 with JSON, read-only, over one plain value.
+// The health API: for load balancers in Patroni's manner, 200 or 503 with JSON over one plain value; and figures for
+// Prometheus. Read-only.
 // Never answers 200 to "may I write here" from anything but the guard's own state.
-import { Hono } from "hono";
+import { type Context, Hono } from "hono";
 import type { Role, State } from "../report.ts";
 
 export interface HealthView {
@@ -37,14 +38,23 @@ function readsOnly(view: HealthView): boolean {
   return view.databaseOk && !view.writable;
 }
 
-export function healthApp(view: () => HealthView): Hono {
+/** What Prometheus scrapes. */
+export type Metrics = () => Promise<{ readonly text: string; readonly contentType: string }>;
+
+const allow = "GET, HEAD, OPTIONS";
+
+export function healthApp(view: () => HealthView, metrics: Metrics): Hono {
   const app = new Hono();
-  for (const [path, holds] of Object.entries(healthChecks)) {
+  const readOnly = (path: string, answer: (c: Context) => Response | Promise<Response>) => {
     // Hono answers HEAD through GET, without the body.
-    app.on(["GET", "OPTIONS"], path, (c) => {
+    app.on(["GET", "OPTIONS"], path, answer);
+    app.all(path, (c) => c.json({ error: `Cannot ${c.req.method} ${path}: it is read-only` }, 405, { allow }));
+  };
+  for (const [path, holds] of Object.entries(healthChecks)) {
+    readOnly(path, (c) => {
       const now = view();
       const status = holds(now) ? 200 : 503;
-      if (c.req.method === "OPTIONS") return c.body(null, status, { allow: "GET, HEAD, OPTIONS" });
+      if (c.req.method === "OPTIONS") return c.body(null, status, { allow });
       return c.json({
         name: now.name,
         role: now.role,
@@ -55,11 +65,12 @@ export function healthApp(view: () => HealthView): Hono {
         peer_reachable: now.peerReachable,
       }, status);
     });
-    app.all(path, (c) =>
-      c.json({ error: `Cannot ${c.req.method} ${path}: it is read-only` }, 405, {
-        allow: "GET, HEAD, OPTIONS",
-      }));
   }
+  readOnly("/metrics", async (c) => {
+    if (c.req.method === "OPTIONS") return c.body(null, 200, { allow });
+    const { text, contentType } = await metrics();
+    return c.body(text, 200, { "content-type": contentType });
+  });
   app.notFound((c) => c.json({ error: `Cannot answer ${c.req.path}: there is no such path` }, 404));
   return app;
 }

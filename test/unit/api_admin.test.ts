@@ -70,7 +70,7 @@ test("the health API listens; a port that is taken is said so", async () => {
     writable: true,
     databaseOk: true,
     peerReachable: true,
-  }));
+  }), () => Promise.resolve({ text: "", contentType: "text/plain" }));
   const listener = await serveHealth({ host: "127.0.0.1", port: 0 }, health);
   try {
     const answer = await fetch(`http://127.0.0.1:${listener.port}/primary`);

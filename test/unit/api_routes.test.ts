@@ -189,9 +189,11 @@ function view(changed: Partial<HealthView>): HealthView {
   };
 }
 
+const noMetrics = () => Promise.reject(new Error("nobody has asked for them"));
+
 for (const [what, value] of Object.entries(views)) {
   test(`health of a ${what}`, async () => {
-    const app = healthApp(() => value);
+    const app = healthApp(() => value, noMetrics);
     for (const path of Object.keys(healthChecks)) {
       for (const method of ["GET", "HEAD", "OPTIONS"]) {
         const answer = await app.request(path, { method });
@@ -202,3 +204,23 @@ for (const [what, value] of Object.entries(views)) {
     }
   });
 }
+
+test("figures are read, whatever the database does, and nothing is written", async () => {
+  const app = healthApp(
+    () => view({ databaseOk: false }),
+    () => Promise.resolve({ text: "hapair_epoch 1\n", contentType: "text/plain; version=0.0.4" }),
+  );
+  for (
+    const [method, status, body] of [
+      ["GET", 200, "hapair_epoch 1\n"],
+      ["HEAD", 200, ""],
+      ["OPTIONS", 200, ""],
+      ["POST", 405, '{"error":"Cannot POST /metrics: it is read-only"}'],
+    ] as const
+  ) {
+    const answer = await app.request("/metrics", { method });
+    assert.deepEqual([answer.status, await answer.text()], [status, body], method);
+    if (method === "GET") assert.match(answer.headers.get("content-type")!, /^text\/plain; version=0\.0\.4/);
+  }
+  assert.equal((await app.request("/metrics/x")).status, 404);
+});

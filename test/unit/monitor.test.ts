@@ -6,46 +6,7 @@ import { eventsBetween, logEvent } from "../../agent/monitor/events.ts";
 import { startLog, stopLog } from "../../agent/monitor/log.ts";
 import { buildStatus, type StatusInput, withoutPassword } from "../../agent/monitor/status.ts";
 import { renderStatus } from "../../cli/status.ts";
-
-const now = Date.UTC(2030, 0, 1);
-const well: StatusInput = {
-  node: {
-    name: "a",
-    role: "primary",
-    state: "serving",
-    writable: true,
-    epoch: 3,
-    since: now - 60_000,
-    why: "the secondary stands by: this node serves",
-  },
-  peer: {
-    name: "b",
-    role: "secondary",
-    state: "standby",
-    databaseOk: true,
-    diskFull: false,
-    version: "0.1.0",
-    reachable: true,
-    lastSeen: now - 100,
-    clockSkewMs: 0.4123,
-    refusal: null,
-    failure: null,
-  },
-  database: { running: true, version: "18.4", url: "postgres://app:geheim@a:3456/app" },
-  outgoing: {
-    currentLsn: 0x3000n,
-    peerAppliedLsn: 0x2000n,
-    restartLsn: 0x1000n,
-    pendingTransactions: 0,
-    oldestPendingAt: null,
-  },
-  incoming: { appliedLsn: 0x1_0000_0001n, pendingBytes: 0, behindSince: null },
-  merge: { active: false, mergedTransactions: 0, conflicts: 0 },
-  conflicts: { total: 0, unreviewed: 0, quarantined: 0 },
-  key: { path: "/k", ok: true, sameAsPeer: true, problem: null },
-  agentVersion: "0.1.0",
-  problems: [],
-};
+import { now, well } from "../helpers/status_input.ts";
 
 test("a pair that is well: true figures, no alerts, no password", () => {
   const status = buildStatus(well, now);
