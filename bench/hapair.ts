@@ -5,9 +5,10 @@ import { planPair, setupPrimary, setupSecondary, waitSteady } from "../test/help
 import type { PairNode } from "../test/helpers/pair_node.ts";
 import { runningProcesses } from "../test/helpers/processes.ts";
 import type { Scope } from "../test/helpers/scope.ts";
-import { serverSettings, type System } from "./system.ts";
+import { endingIn, serverSettings, type System, type SystemOptions } from "./system.ts";
+import { type Distance, openDistance } from "./wan.ts";
 
-export async function makeHapair(scope: Scope, version: number, schema: string): Promise<System> {
+export async function makeHapair(scope: Scope, { version, schema, distance }: SystemOptions): Promise<System> {
   const pair = await planPair(scope, { version });
   const { primary, secondary } = pair;
   await setupPrimary(pair);
@@ -19,17 +20,31 @@ export async function makeHapair(scope: Scope, version: number, schema: string):
   await primary.superuser.unsafe(schema).simple();
   await primary.agent(["pack", "create"]);
   await setupSecondary(pair);
+  if (distance) await setApart(scope, primary, secondary, distance);
   secondary.start();
   await waitSteady(pair);
+  const user = { user: "postgres", database: "app" };
   return {
     source: primary.superuser,
-    sink: secondary.superuser,
+    sourceTarget: { host: join(primary.home, "run"), port: primary.pgPort, ...user },
+    ...endingIn(primary.superuser, secondary.superuser),
     pgdata: [primary.pgdata, secondary.pgdata],
     // Its PostgreSQL stays up, as that of a disabled subscription does.
     pause: async () => await Promise.resolve(secondary.killAgent()),
     resume: async () => await Promise.resolve(secondary.start()),
     programs: () => agentsOf([primary, secondary]),
   };
+}
+
+/** Each agent is told an address of the other that leads over the distance. */
+async function setApart(scope: Scope, primary: PairNode, secondary: PairNode, distance: Distance): Promise<void> {
+  await primary.stop();
+  for (const [node, peer] of [[primary, secondary], [secondary, primary]]) {
+    const { host, port } = await openDistance(scope, peer, distance);
+    node.configure({ node: { listen: node.name }, peer: { address: `${host}:${port}` } });
+  }
+  primary.start();
+  await primary.waitServing(60_000);
 }
 
 function agentsOf(nodes: PairNode[]): Record<string, number> {

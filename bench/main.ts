@@ -1,5 +1,6 @@
-// scripts/bench: systems x workloads, in interleaved repetitions, on fresh servers each. Prints the table of report.ts
-// and, unless it was only a trial, writes it to bench/RESULTS.md. Fails where a system has lost or changed a row.
+// scripts/bench: parts x versions x systems, in interleaved repetitions, on fresh servers each. Prints the tables of
+// report.ts and, unless it was only a trial, writes them to bench/RESULTS.md and bench/chart.svg. Fails where a system has
+// lost or changed a row.
 import { writeFileSync } from "node:fs";
 import { cpus, totalmem } from "node:os";
 import { dirname, join } from "node:path";
@@ -7,65 +8,134 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { Scope } from "../test/helpers/scope.ts";
-import { catchUp, type Measurement } from "./catch_up.ts";
+import { catchUp } from "./catch_up.ts";
+import { drawChart } from "./chart.ts";
 import { makeHapair } from "./hapair.ts";
-import { makeNative } from "./native.ts";
+import { measureLatency } from "./latency.ts";
+import { makeLimit } from "./limit.ts";
+import { makeAlone, makeNative } from "./native.ts";
+import { measureOverhead } from "./overhead.ts";
 import { formatReport } from "./report.ts";
-import { checkSettings, type MakeSystem, serverSettings } from "./system.ts";
-import { schema, type Workload, workloads } from "./workloads.ts";
+import { keepResult, type Measurement, type PartName, readResults, type Result } from "./results.ts";
+import { checkSettings, type MakeSystem, serverSettings, type System } from "./system.ts";
+import { type Distance, wan } from "./wan.ts";
+import { schemaOf, type Workload, workloads } from "./workloads.ts";
 
-const systems: Record<string, MakeSystem> = { hapair: makeHapair, native: makeNative };
-const quickScale = 0.02;
+const makers: Record<string, MakeSystem> = {
+  hapair: makeHapair,
+  native: makeNative,
+  limit: makeLimit,
+  alone: makeAlone,
+};
 
-function pick<T>(asked: string, known: Record<string, T>): [string, T][] {
-  return asked.split(",").map((name) => {
-    if (!(name in known)) throw new Error(`Cannot measure ${name}: there is ${Object.keys(known).join(", ")}`);
-    return [name, known[name]];
-  });
+/** What of a result does not say what was measured. */
+type Figures = Omit<Result, "system" | "version" | "repetition">;
+
+interface Part {
+  readonly systems: readonly string[];
+  readonly distance: Distance | null;
+  /** The workloads of this part; empty for one that has a load of its own. */
+  readonly work: readonly string[];
+  readonly tpcb: boolean;
+  measure(system: System, work: readonly Workload[], scale: number): AsyncGenerator<Figures>;
 }
+
+async function* catchUps(part: "catch-up" | "wan", system: System, work: readonly Workload[], scale: number) {
+  for (const workload of work) yield { part, ...await catchUp(system, workload, scale) };
+}
+
+/** Seconds of steady load, at scale 1. */
+const steadySeconds = 20;
+const steady = (scale: number) => Math.max(3, Math.round(steadySeconds * Math.sqrt(scale)));
+
+const parts: Record<PartName, Part> = {
+  "catch-up": {
+    systems: ["hapair", "native", "limit"],
+    distance: null,
+    work: workloads.map((each) => each.name),
+    tpcb: false,
+    measure: (system, work, scale) => catchUps("catch-up", system, work, scale),
+  },
+  latency: {
+    systems: ["hapair", "native"],
+    distance: null,
+    work: [],
+    tpcb: false,
+    async *measure(system, _, scale) {
+      yield { part: "latency", ...await measureLatency(system, steady(scale), 1) };
+    },
+  },
+  overhead: {
+    systems: ["alone", "native", "hapair"],
+    distance: null,
+    work: [],
+    tpcb: true,
+    async *measure(system, _, scale) {
+      yield { part: "overhead", ...await measureOverhead(system, steady(scale)) };
+    },
+  },
+  wan: {
+    systems: ["hapair", "native"],
+    distance: wan,
+    work: ["w1", "w4"],
+    tpcb: false,
+    measure: (system, work, scale) => catchUps("wan", system, work, scale),
+  },
+};
 
 const { values } = parseArgs({
   options: {
     quick: { type: "boolean", default: false },
     versions: { type: "string" },
-    systems: { type: "string", default: Object.keys(systems).join(",") },
+    parts: { type: "string", default: Object.keys(parts).join(",") },
+    systems: { type: "string", default: Object.keys(makers).join(",") },
     work: { type: "string", default: workloads.map((each) => each.name).join(",") },
     reps: { type: "string" },
     scale: { type: "string" },
+    into: { type: "string" },
   },
 });
+const quickScale = 0.02;
 const scale = Number(values.scale ?? (values.quick ? quickScale : 1));
 const repetitions = Number(values.reps ?? (values.quick ? 1 : 3));
 const versions = (values.versions ?? (values.quick ? "18" : "15,18")).split(",").map(Number);
-const chosen = pick(values.systems, systems);
-const work = pick(values.work, Object.fromEntries(workloads.map((each) => [each.name, each])))
-  .map(([_, workload]) => workload);
+const chosenSystems = named(values.systems, makers);
+const chosenWork = named(values.work, Object.fromEntries(workloads.map((each) => [each.name, each])));
+const chosenParts = named(values.parts, parts) as PartName[];
 if (process.env.BENCH_DIR) process.env.TMPDIR = process.env.BENCH_DIR;
 
-/** All workloads, one after another, through one system on fresh servers. */
-async function measureAll(
-  name: string,
-  make: MakeSystem,
-  version: number,
-  repetition: number,
-  own: readonly Workload[],
-): Promise<Measurement[]> {
+/** A list of names, each of which is known. */
+function named(asked: string, known: Record<string, unknown>): string[] {
+  const names = asked.split(",");
+  for (const name of names) {
+    if (!(name in known)) throw new Error(`Cannot measure ${name}: there is ${Object.keys(known).join(", ")}`);
+  }
+  return names;
+}
+
+/** One part with one system on fresh servers. */
+async function measure(name: PartName, system: string, version: number, repetition: number): Promise<Result[]> {
+  const part = parts[name];
+  const work = workloads.filter((each) =>
+    part.work.includes(each.name) && chosenWork.includes(each.name) && !(each.once && repetition > 1)
+  );
+  if (part.work.length > 0 && work.length === 0) return [];
+  const schema = schemaOf(scale, part.tpcb || work.some((each) => each.name === "w4"));
   const scope = new Scope();
   // No server may be left running where somebody loses patience.
   const stop = () => void scope.close().finally(() => process.exit(1));
   for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, stop);
-  const measured: Measurement[] = [];
+  const measured: Result[] = [];
   try {
-    const system = await make(scope, version, schema);
-    await checkSettings(system.source, `source of ${name}`);
-    await checkSettings(system.sink, `sink of ${name}`);
-    for (const workload of own) {
-      const result = { system: name, version, repetition, ...await catchUp(system, workload, scale) };
+    const made = await makers[system](scope, { version, schema, distance: part.distance });
+    await checkSettings(made.source, `source of ${system}`);
+    if (made.sink) await checkSettings(made.sink, `sink of ${system}`);
+    for await (const figures of part.measure(made, work, scale)) {
+      const result = { system, version, repetition, ...figures } as Result;
       measured.push(result);
-      console.error(
-        `PostgreSQL ${version}, repetition ${repetition}, ${workload.name}, ${name}: ${result.seconds.toFixed(2)} s ` +
-          `(first change ${result.firstSeconds.toFixed(2)} s), equal; ${JSON.stringify(rounded(result))}`,
-      );
+      if (values.into) keepResult(values.into, result);
+      const round = (_: string, value: unknown) => typeof value === "number" ? Math.round(value * 100) / 100 : value;
+      console.error(JSON.stringify(result, round));
     }
     return measured;
   } catch (error) {
@@ -77,27 +147,32 @@ async function measureAll(
   }
 }
 
-function rounded({ cpu, peakMb }: Measurement): unknown {
-  const round = (_: string, value: unknown) => typeof value === "number" ? Math.round(value * 10) / 10 : value;
-  return JSON.parse(JSON.stringify({ cpu, peakMb }, round));
-}
-
-const measurements: Measurement[] = [];
-for (let repetition = 1; repetition <= repetitions; repetition++) {
-  const own = work.filter((each) => !each.once || repetition === 1);
-  for (const version of own.length > 0 ? versions : []) {
-    for (const [name, make] of chosen) {
-      measurements.push(...await measureAll(name, make, version, repetition, own));
+const results = values.into ? readResults(values.into) : [];
+const done = Math.max(0, ...results.map((r) => r.repetition));
+for (let repetition = done + 1; repetition <= done + repetitions; repetition++) {
+  for (const version of versions) {
+    for (const part of chosenParts) {
+      for (const system of parts[part].systems.filter((each) => chosenSystems.includes(each))) {
+        results.push(...await measure(part, system, version, repetition));
+      }
     }
   }
 }
-const text = formatReport(measurements, workloads, {
+const text = formatReport(results, workloads, {
   date: new Date().toISOString().slice(0, 10),
   cores: cpus().length,
   processor: cpus()[0]?.model ?? "unknown",
   memoryGb: Math.round(totalmem() / 2 ** 30),
   scale,
   settings: serverSettings,
+  missing: {
+    "pglogical and Bucardo": "they need PostgreSQL of the distribution, the servers here are those from npm",
+  },
 });
 console.log(text);
-if (scale === 1) writeFileSync(join(dirname(fileURLToPath(import.meta.url)), "RESULTS.md"), text);
+if (scale === 1) {
+  const folder = dirname(fileURLToPath(import.meta.url));
+  writeFileSync(join(folder, "RESULTS.md"), text);
+  const chart = drawChart(results.filter((r): r is Measurement => r.part === "catch-up"));
+  if (chart) writeFileSync(join(folder, "chart.svg"), chart);
+}

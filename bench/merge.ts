@@ -7,7 +7,7 @@ import { waitEqual } from "../test/helpers/equality.ts";
 import { makePair } from "../test/helpers/pair.ts";
 import { Scope } from "../test/helpers/scope.ts";
 import { waitFor } from "../test/helpers/wait.ts";
-import { median } from "./report.ts";
+import { median } from "./results.ts";
 import { serverSettings } from "./system.ts";
 import { forgetPeak, peakMemoryMb } from "./usage.ts";
 import { runningProcesses } from "../test/helpers/processes.ts";

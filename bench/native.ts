@@ -1,21 +1,35 @@
 // PostgreSQL's own logical replication as a system of the bench: a publication and a subscription with the defaults of
-// the version (streaming is off on 15 and parallel on 18), over the unix socket.
-import { makeServer } from "../test/helpers/servers.ts";
+// the version (streaming is off on 15 and parallel on 18), over the unix socket; and the source alone, without anybody
+// who follows it.
+import { makeServer, type TestServer } from "../test/helpers/servers.ts";
 import type { Scope } from "../test/helpers/scope.ts";
 import { waitFor } from "../test/helpers/wait.ts";
-import { serverSettings, type System } from "./system.ts";
+import { endingIn, serverSettings, type System, type SystemOptions } from "./system.ts";
+import { openDistance } from "./wan.ts";
 
-export async function makeNative(scope: Scope, version: number, schema: string): Promise<System> {
-  const from = await makeServer(version, { settings: serverSettings });
-  scope.defer("the publisher", () => from.dispose());
-  const into = await makeServer(version, { settings: serverSettings });
-  scope.defer("the subscriber", () => into.dispose());
+/** A server of its own with the tables of the workloads. */
+export async function makeBenchServer(
+  scope: Scope,
+  { version, schema }: Pick<SystemOptions, "version" | "schema">,
+): Promise<TestServer> {
+  const server = await makeServer(version, { settings: serverSettings });
+  scope.defer("a server of the bench", () => server.dispose());
+  await server.pool({ max: 1 }).unsafe(schema).simple();
+  return server;
+}
+
+export async function makeNative(scope: Scope, options: SystemOptions): Promise<System> {
+  const from = await makeBenchServer(scope, options);
+  const into = await makeBenchServer(scope, options);
   const source = from.pool();
   const sink = into.pool();
-  for (const sql of [source, sink]) await sql.unsafe(schema).simple();
   const { host, port, user, database } = from.target();
+  const { distance } = options;
+  const far = distance && await openDistance(scope, { host: "127.0.0.1", port }, distance);
+  if (far) await source.unsafe(`ALTER ROLE ${user} PASSWORD 'bench'`);
   await source`CREATE PUBLICATION bench FOR ALL TABLES`;
-  await sink.unsafe(`CREATE SUBSCRIPTION bench CONNECTION 'host=${host} port=${port} user=${user} dbname=${database}'
+  const where = far ? `host=${far.host} port=${far.port} password=bench` : `host=${host} port=${port}`;
+  await sink.unsafe(`CREATE SUBSCRIPTION bench CONNECTION '${where} user=${user} dbname=${database}'
     PUBLICATION bench WITH (copy_data = false)`);
   const running = async () => {
     const [{ active }] = await source`SELECT active FROM pg_replication_slots WHERE slot_name = 'bench'`;
@@ -25,13 +39,30 @@ export async function makeNative(scope: Scope, version: number, schema: string):
   await waitFor(async () => (await running()).active, { what: "the subscription to stream", deadlineMs: 30_000 });
   return {
     source,
-    sink,
+    sourceTarget: from.target(),
+    ...endingIn(source, sink),
     pgdata: [from.cluster.pgdata, into.cluster.pgdata],
     async pause() {
       await sink`ALTER SUBSCRIPTION bench DISABLE`;
       await waitFor(async () => (await running()).idle, { what: "the subscription to rest", deadlineMs: 30_000 });
     },
     resume: async () => void await sink`ALTER SUBSCRIPTION bench ENABLE`,
+    programs: () => ({}),
+  };
+}
+
+/** Nobody follows: what the source does alone. */
+export async function makeAlone(scope: Scope, options: SystemOptions): Promise<System> {
+  const server = await makeBenchServer(scope, options);
+  return {
+    source: server.pool(),
+    sourceTarget: server.target(),
+    sink: null,
+    pgdata: [server.cluster.pgdata],
+    pause: async () => {},
+    resume: async () => {},
+    arrived: () => Promise.reject(new Error("Cannot measure: nobody follows the source")),
+    check: async () => {},
     programs: () => ({}),
   };
 }

@@ -1,9 +1,16 @@
-// Turns measurements into the table of bench/RESULTS.md. Pure.
-import type { Measurement } from "./catch_up.ts";
+// Turns results into the tables of bench/RESULTS.md. Pure.
+import { clients } from "./overhead.ts";
+import {
+  type LatencyResult,
+  type Measurement,
+  median,
+  type OverheadResult,
+  type PartName,
+  ratios,
+  type Result,
+  spread,
+} from "./results.ts";
 import type { Workload } from "./workloads.ts";
-
-/** What all others are compared with. */
-const yardstick = "native";
 
 export interface Circumstances {
   readonly date: string;
@@ -12,77 +19,92 @@ export interface Circumstances {
   readonly memoryGb: number;
   readonly scale: number;
   readonly settings: Readonly<Record<string, string>>;
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-}
-
-/** `median (least-most)`, or the one value. */
-function spread(values: readonly number[], digits: number): string {
-  const [middle, least, most] = [median(values), Math.min(...values), Math.max(...values)].map((v) =>
-    v.toFixed(digits)
-  );
-  return values.length > 1 ? `${middle} (${least}-${most})` : middle;
+  /** Systems that could not be measured here, and why. */
+  readonly missing: Readonly<Record<string, string>>;
 }
 
 const thousands = (value: number) => Math.round(value).toLocaleString("en-US");
+export const rate = (m: Measurement): number => m.changes / m.seconds;
+/** Without what it takes until the first change is there: a process starts, connects, finds its place. */
+const runningRate = (m: Measurement): number => m.changes / Math.max(0.001, m.seconds - m.firstSeconds);
 
 export function formatReport(
-  measurements: readonly Measurement[],
+  results: readonly Result[],
   workloads: readonly Workload[],
   circumstances: Circumstances,
 ): string {
-  const { date, cores, processor, memoryGb, scale, settings } = circumstances;
-  const versions = [...new Set(measurements.map((m) => m.version))];
-  const sections = versions.flatMap((version) => {
-    const own = measurements.filter((m) => m.version === version);
-    return [`## PostgreSQL ${version}`, "", ...rateTable(own, workloads), "", ...useTable(own, workloads), ""];
-  });
+  const { date, cores, processor, memoryGb, scale, settings, missing } = circumstances;
+  const versions = [...new Set(results.map((r) => r.version))].sort((a, b) => a - b);
   return [
     "# Results",
     "",
     "Written by `scripts/bench`. Catch-up from a backlog: the work is done while nothing is applied, then the time is",
-    "taken from starting the system (hapair: the agent's process) until the last change can be read on the other",
-    "server. Repetitions are interleaved; each has fresh servers and ends with a comparison of both sides. Compare only",
-    "figures of one run.",
+    "taken from starting the system (hapair: the agent's process; native: the subscription) until the last change can be",
+    "read on the other server. `limit` is a reader that takes the same backlog from a slot and keeps nothing. Repetitions are",
+    "interleaved; each has fresh servers and ends with a comparison of both sides. Ratios are of systems in one repetition;",
+    "figures are medians (least-most). Compare only figures of one run.",
     "",
     `${date}, ${cores} cores (${processor}), ${memoryGb} GB` +
     (scale === 1 ? "." : `; **scale ${scale}: a trial only.**`),
     `Every server: ${Object.entries(settings).map(([name, value]) => `${name} ${value}`).join(", ")}.`,
+    ...Object.entries(missing).map(([system, why]) => `${system} is not measured: ${why}.`),
     "",
-    ...sections,
+    ...versions.flatMap((version) => {
+      const of = <T extends Result>(part: PartName) =>
+        results.filter((r) => r.version === version && r.part === part) as T[];
+      return [
+        `## PostgreSQL ${version}`,
+        "",
+        ...section("Catch-up", ratioTable(of("catch-up"), workloads)),
+        ...section("Seconds", secondsTable(of("catch-up"), workloads)),
+        ...section("CPU and memory", useTable(of("catch-up"), workloads)),
+        ...section("40 ms round trip, 100 Mbit/s", secondsTable(of("wan"), workloads)),
+        ...section("Latency from commit to visible, 200 transactions a second", latencyTable(of("latency"))),
+        ...section(`Transactions a second at the primary (TPC-B, ${clients} clients)`, overheadTable(of("overhead"))),
+      ];
+    }),
   ].join("\n");
 }
 
-function systemsOf(measurements: readonly Measurement[]): string[] {
-  return [...new Set(measurements.map((m) => m.system))];
-}
+const section = (title: string, table: string[]) => table.length > 2 ? [`### ${title}`, "", ...table, ""] : [];
+
+const systemsOf = (results: readonly Result[]): string[] => [...new Set(results.map((r) => r.system))];
 
 /** Rows of workload x system, with the measurements of each. */
 function* groups(measurements: readonly Measurement[], workloads: readonly Workload[]) {
   for (const workload of workloads) {
+    const all = measurements.filter((m) => m.workload === workload.name);
     for (const system of systemsOf(measurements)) {
-      const runs = measurements.filter((m) => m.workload === workload.name && m.system === system);
-      if (runs.length > 0) yield { workload, system, runs };
+      const runs = all.filter((m) => m.system === system);
+      if (runs.length > 0) yield { workload, system, runs, all };
     }
   }
 }
 
-function rateTable(measurements: readonly Measurement[], workloads: readonly Workload[]): string[] {
-  const rows = [...groups(measurements, workloads)].map(({ workload, system, runs }) => {
-    const seconds = median(runs.map((m) => m.seconds));
-    const other = measurements.filter((m) => m.workload === workload.name && m.system === yardstick);
-    const ratio = other.length > 0 ? (median(other.map((m) => m.seconds)) / seconds).toFixed(2) : "";
-    return `| ${workload.name}: ${workload.what} | ${system} | ${runs.length} | ${
-      spread(runs.map((m) => m.seconds), 2)
-    } | ${spread(runs.map((m) => m.firstSeconds), 2)} | ${thousands(runs[0].changes / seconds)} | ${ratio} |`;
-  });
+function ratioTable(measurements: readonly Measurement[], workloads: readonly Workload[]): string[] {
+  const rows = [...groups(measurements, workloads)].map(({ workload, system, runs, all }) =>
+    `| ${workload.name}: ${workload.what} | ${system} | ${thousands(median(runs.map(rate)))} | ${
+      spread(ratios(all, [system, "native"], rate), 2)
+    } | ${spread(ratios(all, [system, "native"], runningRate), 2)} | ${
+      spread(ratios(all, [system, "limit"], rate), 2)
+    } |`
+  );
   return [
-    `| work | system | runs | seconds: median (least-most) | of these until the first change | changes/s | rate / ${yardstick}'s |`,
-    "|---|---|---|---|---|---|---|",
+    "| work | system | changes/s | rate / native's | the same, from the first change on | rate / limit's |",
+    "|---|---|---|---|---|---|",
+    ...rows,
+  ];
+}
+
+function secondsTable(measurements: readonly Measurement[], workloads: readonly Workload[]): string[] {
+  const rows = [...groups(measurements, workloads)].map(({ workload, system, runs, all }) =>
+    `| ${workload.name} | ${system} | ${runs.length} | ${spread(runs.map((m) => m.seconds), 2)} | ${
+      spread(runs.map((m) => m.firstSeconds), 2)
+    } | ${spread(ratios(all, [system, "native"], rate), 2)} |`
+  );
+  return [
+    "| work | system | runs | seconds | of these until the first change | rate / native's |",
+    "|---|---|---|---|---|---|",
     ...rows,
   ];
 }
@@ -102,6 +124,37 @@ function useTable(measurements: readonly Measurement[], workloads: readonly Work
   return [
     "| work | system | CPU s: source's server | sink's server | programs | all else on the machine | peak memory, MB |",
     "|---|---|---|---|---|---|---|",
+    ...rows,
+  ];
+}
+
+function latencyTable(results: readonly LatencyResult[]): string[] {
+  const rows = systemsOf(results).map((system) => {
+    const runs = results.filter((r) => r.system === system);
+    const of = (value: (r: LatencyResult) => number) => spread(runs.map(value), 1);
+    const times = (value: (r: LatencyResult) => number) => spread(ratios(results, [system, "native"], value), 2);
+    return `| ${system} | ${runs.length} | ${of((r) => r.p50)} | ${of((r) => r.p99)} | ${of((r) => r.most)} | ${
+      times((r) => r.p50)
+    } | ${times((r) => r.p99)} | ${of((r) => r.lookMs)} |`;
+  });
+  return [
+    "| system | runs | p50, ms | p99 | most | p50 / native's | p99 / native's | one look takes |",
+    "|---|---|---|---|---|---|---|---|",
+    ...rows,
+  ];
+}
+
+function overheadTable(results: readonly OverheadResult[]): string[] {
+  const rows = systemsOf(results).map((system) => {
+    const runs = results.filter((r) => r.system === system);
+    const to = (other: string) => spread(ratios(results, [system, other], (r) => r.perSecond), 3);
+    return `| ${system} | ${runs.length} | ${spread(runs.map((r) => r.perSecond), 0)} | ${to("alone")} | ${
+      to("native")
+    } | ${spread(runs.map((r) => r.behindSeconds), 2)} |`;
+  });
+  return [
+    "| system | runs | transactions/s | / without anybody who follows | / native's | seconds behind at the end |",
+    "|---|---|---|---|---|---|",
     ...rows,
   ];
 }

@@ -1,24 +1,54 @@
 // What a bench asks of a system that carries changes from one server to another. A system adds no table and no key to
 // the workloads' own; whatever it needs besides is its own affair and its own cost.
-import type { Sql } from "../agent/postgres/connect.ts";
+import { assertEqual } from "../test/helpers/equality.ts";
+import type { Sql, Target } from "../agent/postgres/connect.ts";
 import type { Scope } from "../test/helpers/scope.ts";
+import type { Distance } from "./wan.ts";
 
-/** A running system between two servers of its own, which hold the workloads' tables. Ends with its scope. */
+/** A row of the table `marker`, alone in its transaction, which ends behind `after` in the source's WAL. */
+export interface Marker {
+  readonly id: number;
+  readonly after: bigint;
+}
+
+/** A running system on servers of its own, which hold the workloads' tables. Ends with its scope. */
 export interface System {
-  /** Pools of a superuser: where changes are made, and where they arrive. */
+  /** A pool of a superuser where changes are made, and how to make another one. */
   readonly source: Sql;
-  readonly sink: Sql;
-  /** Data folders of the two servers, whose CPU time is counted. */
-  readonly pgdata: readonly [string, string];
+  readonly sourceTarget: Target;
+  /** Where they arrive; null if they arrive nowhere. */
+  readonly sink: Sql | null;
+  /** Data folders of the servers, the source's first, whose CPU time is counted. */
+  readonly pgdata: readonly string[];
   /** Stops applying; resolves when nothing is applied any more. The sink's server goes on running. */
   pause(): Promise<void>;
   /** Starts applying; may resolve at once. */
   resume(): Promise<void>;
+  /** Has this row arrived? */
+  arrived(marker: Marker): Promise<boolean>;
+  /** Throws where something is lost or changed. */
+  check(): Promise<void>;
   /** The running processes of the system outside of PostgreSQL, by name. */
   programs(): Record<string, number>;
 }
 
-export type MakeSystem = (scope: Scope, version: number, schema: string) => Promise<System>;
+export interface SystemOptions {
+  readonly version: number;
+  readonly schema: string;
+  /** How far apart the servers are; null: on one machine. */
+  readonly distance: Distance | null;
+}
+
+export type MakeSystem = (scope: Scope, options: SystemOptions) => Promise<System>;
+
+/** How a system that ends in a server answers whether changes have arrived, and arrived right. */
+export function endingIn(source: Sql, sink: Sql): Pick<System, "sink" | "arrived" | "check"> {
+  return {
+    sink,
+    arrived: async ({ id }) => (await sink`SELECT FROM marker WHERE id = ${id}`).length > 0,
+    check: () => assertEqual(source, sink),
+  };
+}
 
 /**
  * The settings of every server of every system: as in production where safety is concerned (fsync, full_page_writes
@@ -28,7 +58,7 @@ export const serverSettings: Readonly<Record<string, string>> = {
   fsync: "on",
   full_page_writes: "on",
   synchronous_commit: "on",
-  shared_buffers: "256MB",
+  shared_buffers: "512MB",
   max_wal_size: "8GB",
   checkpoint_timeout: "30min",
   wal_level: "logical",

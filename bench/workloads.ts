@@ -1,11 +1,6 @@
-// The work that every system is measured with: each makes a backlog at the source. Sizes at scale 1.
+// The work that every system is measured with: each makes a backlog at the source, by statements that run inside of the
+// server. Sizes at scale 1. Must write the same rows whenever it runs, so that systems can be compared.
 import type { Sql } from "../agent/postgres/connect.ts";
-
-export const schema = `
-  CREATE TABLE account (id bigint PRIMARY KEY, name text, owner text, data bytea);
-  CREATE TABLE large (id bigint PRIMARY KEY, name text, owner text, data bytea);
-  CREATE TABLE tiny (id bigint PRIMARY KEY, v text, t timestamptz);
-  CREATE TABLE marker (id int PRIMARY KEY, what text);`;
 
 export interface Workload {
   readonly name: string;
@@ -17,6 +12,48 @@ export interface Workload {
   /** Writes `changes` changes in so many transactions. */
   make(source: Sql, changes: number, transactions: number): Promise<void>;
 }
+
+const tables = `
+  CREATE TABLE account (id bigint PRIMARY KEY, name text, owner text, data bytea);
+  CREATE TABLE large (id bigint PRIMARY KEY, name text, owner text, data bytea);
+  CREATE TABLE tiny (id bigint PRIMARY KEY, v text, t timestamptz);
+  CREATE TABLE marker (id int PRIMARY KEY, what text);`;
+
+/** Of pgbench at scale 1; its own scale is 20, as the least one that its clients do not all wait for each other. */
+export const tpcb = { scale: 20, accounts: 100_000, tellers: 10 };
+
+/** pgbench's tables with their data, the history with a key, and its transaction as a function. */
+function tpcbTables(scale: number): string {
+  const branches = Math.max(1, Math.round(tpcb.scale * scale));
+  return `
+  CREATE TABLE pgbench_branches (bid int PRIMARY KEY, bbalance int, filler char(88)) WITH (fillfactor = 100);
+  CREATE TABLE pgbench_tellers (tid int PRIMARY KEY, bid int, tbalance int, filler char(84)) WITH (fillfactor = 100);
+  CREATE TABLE pgbench_accounts (aid int PRIMARY KEY, bid int, abalance int, filler char(84)) WITH (fillfactor = 100);
+  CREATE TABLE pgbench_history (id bigint PRIMARY KEY, tid int, bid int, aid int, delta int, mtime timestamp, filler char(22));
+  CREATE SEQUENCE pgbench_history_id OWNED BY pgbench_history.id;
+  ALTER TABLE pgbench_history ALTER COLUMN id SET DEFAULT nextval('pgbench_history_id');
+  INSERT INTO pgbench_branches SELECT b, 0 FROM generate_series(1, ${branches}) b;
+  INSERT INTO pgbench_tellers
+    SELECT t, (t - 1) / ${tpcb.tellers} + 1, 0 FROM generate_series(1, ${branches * tpcb.tellers}) t;
+  INSERT INTO pgbench_accounts
+    SELECT a, (a - 1) / ${tpcb.accounts} + 1, 0, '' FROM generate_series(1, ${branches * tpcb.accounts}) a;
+  CREATE FUNCTION bench_tpcb() RETURNS void LANGUAGE plpgsql AS $$
+  DECLARE
+    b int := 1 + floor(random() * ${branches});
+    t int := 1 + floor(random() * ${branches * tpcb.tellers});
+    a int := 1 + floor(random() * ${branches * tpcb.accounts});
+    d int := floor(random() * 10001) - 5000;
+  BEGIN
+    UPDATE pgbench_accounts SET abalance = abalance + d WHERE aid = a;
+    PERFORM abalance FROM pgbench_accounts WHERE aid = a;
+    UPDATE pgbench_tellers SET tbalance = tbalance + d WHERE tid = t;
+    UPDATE pgbench_branches SET bbalance = bbalance + d WHERE bid = b;
+    INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (t, b, a, d, CURRENT_TIMESTAMP);
+  END $$;`;
+}
+
+/** The tables of all workloads; those of pgbench only where they are asked for, as they take their time. */
+export const schemaOf = (scale: number, withTpcb: boolean): string => tables + (withTpcb ? tpcbTables(scale) : "");
 
 const insertRows = (table: string, first: number, last: number) =>
   `INSERT INTO ${table} SELECT i, 'account name ' || i, 'owner-' || i % 1000,
@@ -34,6 +71,19 @@ async function inTransactions(
   for (let n = 0; n < transactions; n++) {
     await source.unsafe(statement(Math.round(n * step) + 1, Math.round((n + 1) * step)));
   }
+}
+
+/** Small transactions, made in one go: their commits do not wait for the disk. `statement` may use `i`. */
+async function inLoop(source: Sql, transactions: number, statement: string): Promise<void> {
+  await source.unsafe(`DO $$ BEGIN
+    SET synchronous_commit = off;
+    PERFORM setseed(0.5);
+    FOR i IN 1..${transactions} LOOP
+      ${statement};
+      COMMIT;
+    END LOOP;
+    SET synchronous_commit = on;
+  END $$`).simple();
 }
 
 /** In the order in which they must run: the updates and deletes find the rows of the inserts. */
@@ -74,20 +124,19 @@ export const workloads: readonly Workload[] = [
       ),
   },
   {
+    name: "w4",
+    what: "100,000 TPC-B transactions (pgbench, scale 20)",
+    changes: 400_000,
+    transactions: 100_000,
+    make: (source, _, transactions) => inLoop(source, transactions, "PERFORM bench_tpcb()"),
+  },
+  {
     name: "w5",
     what: "50,000 transactions of one row",
     changes: 50_000,
     transactions: 50_000,
-    make: async (source, changes) => {
-      await source.unsafe(`DO $$ BEGIN
-        SET synchronous_commit = off;
-        FOR i IN 1..${changes} LOOP
-          INSERT INTO tiny VALUES (i, 'a tiny row', clock_timestamp());
-          COMMIT;
-        END LOOP;
-        SET synchronous_commit = on;
-      END $$`).simple();
-    },
+    make: (source, _, transactions) =>
+      inLoop(source, transactions, "INSERT INTO tiny VALUES (i, 'a tiny row', clock_timestamp())"),
   },
   {
     name: "large",
