@@ -318,7 +318,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
         writable: view?.writable ?? false,
         databaseOk: supervisor.health.databaseOk,
         peerReachable: heartbeat.contact().silentMs < failover.after_ms,
-      }), () => metricsText(status())),
+      }), () => metricsText(status.get())),
     );
     down.push(() => health.close());
   }
