@@ -201,6 +201,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
       diskFull,
       appliedLsn: incoming.applied,
       currentLsn: view.currentLsn,
+      preparedOpen: view.prepared > 0,
       level: incoming.connected && pending !== null && pending <= levelBytes,
       peerExpected: role === "secondary" || peer.pinned,
     };

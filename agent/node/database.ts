@@ -64,6 +64,8 @@ export interface DatabaseView {
   readonly version: string;
   readonly writable: boolean;
   readonly retainedWalBytes: number;
+  /** Transactions that are prepared for two-phase commit. */
+  readonly prepared: number;
 }
 
 /** Beyond this the database does not answer. */
@@ -78,6 +80,7 @@ export async function lookAt(sql: Sql): Promise<DatabaseView> {
     version: row.version,
     writable: row.writable,
     retainedWalBytes: Number(row.retained),
+    prepared: row.prepared,
   };
 }
 
@@ -86,7 +89,8 @@ async function look(sql: Sql) {
     SELECT pg_current_wal_insert_lsn()::text AS lsn, p.generation, current_setting('server_version') AS version,
       ha.guard_is_open() AS writable,
       coalesce((SELECT pg_current_wal_insert_lsn() - restart_lsn FROM pg_replication_slots
-        WHERE slot_name = ${slotName}), 0)::text AS retained
+        WHERE slot_name = ${slotName}), 0)::text AS retained,
+      (SELECT count(*)::int FROM pg_prepared_xacts WHERE database = current_database()) AS prepared
     FROM ha.pair p`;
 }
 

@@ -35,7 +35,7 @@ export class DiskWatch {
     const { room } = this.#known;
     const problem = roomProblem(this.#known, floorMb);
     onTrouble("disk_full", room === "full" ? problem : null);
-    onTrouble("disk_low", room === "low" ? problem : null);
+    onTrouble("disk_low", room === "low" && problem ? { ...problem, severity: "warning" } : null);
     return room === "full";
   }
 }

@@ -85,10 +85,11 @@ export function statusInput(parts: NodeParts): StatusInput {
     problems: [
       ...mergeHeld(parts),
       ...ordered(parts),
+      ...prepared(parts),
       ...flapping(parts),
-      ...parts.troubles.map(({ name, message, remedy }) => ({
+      ...parts.troubles.map(({ name, message, remedy, severity = "error" }) => ({
         name,
-        severity: "error" as const,
+        severity,
         message: `${message}. Try: ${remedy}`,
       })),
     ],
@@ -118,6 +119,18 @@ function ordered({ config: { node, peer }, record: { role, orders } }: NodeParts
     found.push({ name: "switched_over", severity: "warning", message });
   }
   return found;
+}
+
+/** Who serves cannot hand over, because of transactions that belong to no session any more. */
+function prepared({ config, record, view }: NodeParts): StatusInput["problems"] {
+  const count = view?.prepared ?? 0;
+  const handsOver = record.state === "handing_back" ||
+    record.role === "primary" && record.state === "serving" && record.orders.serves.role === "secondary";
+  if (count === 0 || !handsOver) return [];
+  const open = count === 1 ? "1 prepared transaction is" : `${count} prepared transactions are`;
+  const message = `${open} open here, so nothing is handed over to ${config.peer.name}. ` +
+    "Try: COMMIT PREPARED or ROLLBACK PREPARED, see pg_prepared_xacts";
+  return [{ name: "prepared", severity: "warning", message }];
 }
 
 /** The secondary does not hand back yet, though the primary has what it needs: why not. */

@@ -44,7 +44,7 @@ export async function guardIsOpen(sql: Sql): Promise<boolean> {
   return open;
 }
 
-/** Transactions prepared for two-phase commit in that database: fence() cannot wait for them and does not end them. */
+/** Transactions prepared for two-phase commit in that database: fence() neither waits for them nor ends them. */
 export async function preparedTransactions(sql: Sql, dbname: string): Promise<string[]> {
   const rows = await sql<{ gid: string }[]>`SELECT gid FROM pg_prepared_xacts WHERE database = ${dbname} ORDER BY gid`;
   return rows.map(({ gid }) => gid);
@@ -56,6 +56,8 @@ export async function preparedTransactions(sql: Sql, dbname: string): Promise<st
  *
  * All sessions have to end, not only the writers: one that passed the trigger just before the close, or whose snapshot
  * (repeatable read) is from before it, has no transaction id yet and could still write.
+ *
+ * Throws RefusedError where one has prepared its transaction: that belongs to no session, and could commit at any time.
  */
 export async function fence(
   sql: Sql,
@@ -65,6 +67,13 @@ export async function fence(
   const deadline = Date.now() + timeoutMs;
   while (Date.now() < deadline && await countWriters(sql, dbname) > 0) await delay(10);
   await endSessions(sql, dbname);
+  const prepared = await preparedTransactions(sql, dbname);
+  if (prepared.length > 0) {
+    throw new RefusedError(
+      `Cannot fence ${dbname}: ${prepared.length} prepared transactions are open`,
+      "COMMIT PREPARED or ROLLBACK PREPARED them; see pg_prepared_xacts",
+    );
+  }
   // Commits with the log flushed, whatever synchronous_commit the application's last ones had.
   await sql.begin(async (tx) => {
     await tx`SET LOCAL session_replication_role = replica`;

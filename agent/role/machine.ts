@@ -3,7 +3,7 @@ import type { Role } from "../report.ts";
 import { newerOrders, type Orders, orderServing } from "./orders.ts";
 import type { Action, Observation, Record, Settings } from "./states.ts";
 import { withTakeover } from "./steadiness.ts";
-import { givesUpSwitchover, type Transition, transitions } from "./transitions.ts";
+import { givesUpSwitchover, givesWayForRoom, type Transition, transitions } from "./transitions.ts";
 
 export interface Step {
   readonly record: Record;
@@ -44,10 +44,10 @@ function note(record: Record, seen: Observation, settings: Settings): Record {
   const peerServed = seen.peer?.state === "serving" || seen.peer?.state === "draining";
   const inSync = record.inSync || (record.state === "standby" && seen.level && peerServed);
   const highest = Math.max(record.epoch, seen.peer?.epoch ?? 0);
-  // Who served through a split comes out of it as the one that serves: in an epoch of its own. That is the primary, or a
-  // secondary that was ordered to.
-  const leads = record.role === "primary" ||
-    record.orders.serves.role === "secondary" && seen.peer?.state !== "serving";
+  // Who served through a split comes out of it as the one that serves: in an epoch of its own. That is the primary, unless
+  // it has no room, or a secondary that was ordered to.
+  const leads = record.role === "primary" && !givesWayForRoom({ record, seen, settings }) ||
+    record.role === "secondary" && record.orders.serves.role === "secondary" && seen.peer?.state !== "serving";
   const serves = leads && record.state === "serving";
   const epoch = serves ? ownEpochAbove(highest - 1, record.role) : highest;
   const newer = { ...record, orders: newerOrders(record.orders, seen.peer?.orders) };

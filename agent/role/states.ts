@@ -68,6 +68,8 @@ export interface Observation {
   readonly appliedLsn: Lsn;
   /** Where this node's WAL ends now. */
   readonly currentLsn: Lsn;
+  /** Transactions are prepared here for two-phase commit: each may still commit, so no fence can be done. */
+  readonly preparedOpen: boolean;
   /** Where it ended when the fence was done; null as long as it is not done. */
   readonly fenceLsn: Lsn | null;
   /** The peer's stream flows and next to nothing of it is pending. */

@@ -17,6 +17,7 @@ export interface LocalView {
   /** How far the peer's stream is applied here. */
   readonly appliedLsn: Lsn;
   readonly currentLsn: Lsn;
+  readonly preparedOpen: boolean;
   /** The peer's stream flows and next to nothing of it is pending. */
   readonly level: boolean;
   readonly peerExpected: boolean;
@@ -81,6 +82,7 @@ export class Supervisor {
     diskFull: false,
     appliedLsn: 0n,
     currentLsn: 0n,
+    preparedOpen: false,
     level: false,
     peerExpected: true,
   };

@@ -88,6 +88,11 @@ function handoverIsOff(c: Context): boolean {
   return serves.role === "primary" && peerIs(c, "standby") && c.seen.peer!.orders.serves.number >= serves.number;
 }
 
+/** A transaction was prepared just before the guard closed: the fence has to wait for whoever prepared it. */
+function fenceIsKept({ seen }: Context): boolean {
+  return seen.databaseOk && seen.preparedOpen && seen.fenceLsn === null;
+}
+
 /** By its last word the primary is fenced and waits for this node. An old word will not do: it may have given up since. */
 function isHandedOver(c: Context): boolean {
   const { seen: { peer, peerSilentMs, appliedLsn }, settings } = c;
@@ -105,6 +110,11 @@ export function givesUpSwitchover(c: Omit<Context, "now">): boolean {
   if (role !== "primary" || !secondaryIsToServe(c)) return false;
   if (state === "serving") return silentFor(seen, settings.afterMs);
   return state === "draining" && peerIs(c, "standby") && seen.inStateMs >= settings.peerWaitMs;
+}
+
+/** The secondary serves and has room: this node follows it. */
+export function givesWayForRoom(c: Omit<Context, "now">): boolean {
+  return c.record.role === "primary" && c.seen.diskFull && peerIs(c, "serving");
 }
 
 function nearlyLevel({ seen, settings }: Context): boolean {
@@ -219,7 +229,7 @@ export const transitions: readonly Transition[] = [
     role: "primary",
     from: "serving",
     to: "catching_up",
-    when: (c) => c.seen.diskFull && peerIs(c, "serving"),
+    when: givesWayForRoom,
     label: "own disk full, the secondary serves",
     comment: "the disk of this node is full and the secondary serves: this node follows it until there is room",
   },
@@ -228,8 +238,8 @@ export const transitions: readonly Transition[] = [
     from: "serving",
     to: "draining",
     when: (c) =>
-      secondaryIsToServe(c) && c.seen.databaseOk && peerIs(c, "standby", "serving") && c.seen.peer!.databaseOk &&
-      c.seen.peer!.pendingBytes !== null && nearlyLevel(c),
+      secondaryIsToServe(c) && c.seen.databaseOk && !c.seen.preparedOpen && peerIs(c, "standby", "serving") &&
+      c.seen.peer!.databaseOk && c.seen.peer!.pendingBytes !== null && nearlyLevel(c),
     label: "agent switchover",
     comment: "an operator asked for a switchover: writes are refused until the secondary has the last of them",
   },
@@ -248,6 +258,15 @@ export const transitions: readonly Transition[] = [
     when: (c) => c.seen.databaseOk && handoverIsOff(c),
     label: "the switchover is called off",
     comment: "the switchover was called off, and the secondary stands by: this node serves again",
+    epoch: "raise_unless_own",
+  },
+  {
+    role: "primary",
+    from: "draining",
+    to: "serving",
+    when: (c) => fenceIsKept(c) && peerIs(c, "standby"),
+    label: "a prepared transaction is open",
+    comment: "a prepared transaction is open here, so nothing can be handed over: this node serves on",
     epoch: "raise_unless_own",
   },
   {
@@ -329,8 +348,8 @@ export const transitions: readonly Transition[] = [
     from: "handing_back",
     to: "draining",
     when: (c) =>
-      c.seen.databaseOk && primaryIsBack(c) && c.seen.peer!.knowsOurState && nearlyLevel(c) &&
-      !mergeIsHeld(c) && isSteady(c),
+      c.seen.databaseOk && !c.seen.preparedOpen && primaryIsBack(c) && c.seen.peer!.knowsOurState &&
+      nearlyLevel(c) && !mergeIsHeld(c) && isSteady(c),
     label: "the primary is steady, nearly caught up",
     comment: "the primary has nearly caught up and stays: writes are refused until it has the last of them",
   },
@@ -349,6 +368,14 @@ export const transitions: readonly Transition[] = [
     when: (c) => c.seen.databaseOk && primaryIsBack(c) && mergeIsHeld(c),
     label: "the primary holds the merge",
     comment: "the primary holds the merge: this node goes on serving",
+  },
+  {
+    role: "secondary",
+    from: "draining",
+    to: "handing_back",
+    when: (c) => fenceIsKept(c) && peerIs(c, "catching_up"),
+    label: "a prepared transaction is open",
+    comment: "a prepared transaction is open here, so nothing can be handed back: this node serves on",
   },
   {
     role: "secondary",

@@ -1,5 +1,5 @@
 // A client connection that looks for a server that takes writes, as libpq does with host=A,B
-// target_session_attrs=read-write. After a failure the next attempt makes a new connection; nothing is retried by itself.
+// target_session_attrs=read-write, or for what a JDBC driver looks for. After a failure the next attempt makes a new connection; nothing is retried by itself.
 import postgres from "postgres";
 import { setTimeout as pause } from "node:timers/promises";
 import type { Sql } from "../../agent/postgres/connect.ts";
@@ -52,19 +52,43 @@ async function within<T>(ms: number, work: Promise<T>): Promise<T> {
   }
 }
 
+/** Whether a connection that was just made is to the kind of server that is looked for. */
+export type Accepts = (sql: Sql) => Promise<boolean>;
+
+/** As libpq before PostgreSQL 14 does for read-write. */
+const takesWrites: Accepts = async (sql) => {
+  const [{ mode }] = await sql`
+    SELECT CASE WHEN pg_is_in_recovery() THEN 'on' ELSE current_setting('transaction_read_only') END AS mode`;
+  return mode === "off";
+};
+
+/** As the JDBC driver: what the server has reported of itself, then a question. */
+const isPrimary: Accepts = async (sql) => {
+  const [{ transaction_read_only }] = await sql`SHOW transaction_read_only`;
+  return sql.parameters.in_hot_standby !== "on" && transaction_read_only === "off";
+};
+
+/** JDBC's targetServerType. */
+export const targetServerTypes: { readonly [type in "primary" | "secondary"]: Accepts } = {
+  primary: isPrimary,
+  secondary: async (sql) => !await isPrimary(sql),
+};
+
 /** One client of an application. Not for concurrent use. */
 export class Follower {
   readonly #target: ClientTarget;
   readonly #name: string;
+  readonly #accepts: Accepts;
   #sql: Sql | undefined;
   #next = 0;
 
-  constructor(target: ClientTarget, name: string) {
+  constructor(target: ClientTarget, name: string, accepts: Accepts = takesWrites) {
     this.#target = target;
     this.#name = name;
+    this.#accepts = accepts;
   }
 
-  /** A connection to a server that takes writes. Throws what the last host said if none does. */
+  /** A connection to a server of the wanted kind. Throws what the last host said if none is. */
   async connection(): Promise<Sql> {
     if (this.#sql) return this.#sql;
     let problem: unknown;
@@ -72,17 +96,11 @@ export class Follower {
       const host = this.#target.hosts[this.#next++ % this.#target.hosts.length];
       const sql = openClient(this.#target, { name: this.#name, host });
       try {
-        const [row] = await within(
-          2500,
-          sql<
-            { mode: string }[]
-          >`SELECT CASE WHEN pg_is_in_recovery() THEN 'on' ELSE current_setting('transaction_read_only') END AS mode`,
-        );
-        if (row.mode === "off") {
+        if (await within(2500, this.#accepts(sql))) {
           this.#next--;
           return this.#sql = sql;
         }
-        problem = new ReadOnlyServer(`${host.host}:${host.port} is read-only`);
+        problem = new ReadOnlyServer(`${host.host}:${host.port} is not the kind of server that is looked for`);
       } catch (error) {
         problem = error;
       }
@@ -127,7 +145,7 @@ export class Follower {
   }
 }
 
-/** What a client sees where it finds a server, but none that takes writes: it goes on looking. */
+/** What a client sees where it finds a server, but none of the wanted kind: it goes on looking. */
 export class ReadOnlyServer extends Error {
   readonly code = "READ_ONLY_SERVER";
 }

@@ -34,6 +34,7 @@ export function seenOf(changed: Partial<Observation> = {}): Observation {
     diskFull: false,
     appliedLsn: 5000n,
     currentLsn: 5000n,
+    preparedOpen: false,
     fenceLsn: null,
     level: true,
     failoverAsked: false,

@@ -30,6 +30,8 @@ export interface PairOptions {
   /** Routes what the agents say to each other through a link that can be cut. */
   link?: boolean;
   failover?: Partial<typeof failover>;
+  /** Sections of agent.toml besides. */
+  configure?: (node: PairNode) => Parameters<PairNode["configure"]>[0];
 }
 
 export interface Pair {
@@ -119,8 +121,12 @@ export async function makePair(scope: Scope, options: PairOptions = {}): Promise
       ofSecondary: { peer: { address: `${toA.host}:${toA.port}` } },
     };
   }
+  const settingsOf = (node: PairNode) => ({
+    ...{ failover: times, node: { listen: node.name } },
+    ...options.configure?.(node),
+  });
   await setupPrimary(pair);
-  primary.configure({ failover: times, node: { listen: primary.name } });
+  primary.configure(settingsOf(primary));
   primary.start();
   await primary.waitServing(times.peer_wait_ms + 20_000);
   await speedUp(primary.superuser);
@@ -130,10 +136,10 @@ export async function makePair(scope: Scope, options: PairOptions = {}): Promise
   if (options.link) {
     // Only now: the pack tells the secondary its real address, not that of the link.
     await primary.stop();
-    primary.configure({ failover: times, node: { listen: primary.name }, ...peers.ofPrimary });
+    primary.configure({ ...settingsOf(primary), ...peers.ofPrimary });
     primary.start();
   }
-  secondary.configure({ failover: times, node: { listen: secondary.name }, ...peers.ofSecondary });
+  secondary.configure({ ...settingsOf(secondary), ...peers.ofSecondary });
   secondary.start();
   await waitSteady(pair);
   return pair;

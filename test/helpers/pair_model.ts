@@ -16,6 +16,8 @@ export type Event =
   | { kind: "agent"; who: Role; up: boolean }
   | { kind: "database"; who: Role; up: boolean }
   | { kind: "disk"; who: Role; full: boolean }
+  /** An application prepares a transaction, or commits what it has prepared. */
+  | { kind: "prepared"; who: Role; open: boolean }
   /** The agent dies right after its record of the next step is persisted, before anything is done about it. */
   | { kind: "crash_at_next_step"; who: Role }
   /** The process stands still for some ticks. */
@@ -32,6 +34,7 @@ export class NodeModel {
   agentUp = true;
   databaseUp = true;
   diskFull = false;
+  preparedOpen = false;
   guardOpen = false;
   captures = false;
   crashNext = false;
@@ -127,6 +130,14 @@ export class NodeModel {
     this.#assertDuties();
   }
 
+  /** The guard does not see it: it was opened when the transaction wrote. */
+  commitPrepared(): void {
+    if (!this.preparedOpen || !this.databaseUp) return;
+    assert.equal(this.fence, null, "something commits behind the fence");
+    this.preparedOpen = false;
+    this.wal += 100;
+  }
+
   #gather(now: number, level: boolean): Observation {
     return {
       peerExpected: true,
@@ -141,6 +152,7 @@ export class NodeModel {
       diskFull: this.diskFull,
       appliedLsn: BigInt(this.applied),
       currentLsn: BigInt(this.wal),
+      preparedOpen: this.preparedOpen,
       fenceLsn: this.fence === null ? null : BigInt(this.fence),
       level,
       failoverAsked: this.failoverAsked,
@@ -151,7 +163,7 @@ export class NodeModel {
     if (!this.databaseUp) return;
     const { guard, capture } = duties(this.record);
     if (guard === "closed" || guard === "fenced") this.guardOpen = false;
-    if (guard === "fenced") this.fence ??= this.wal;
+    if (guard === "fenced" && !this.preparedOpen) this.fence ??= this.wal;
     this.captures = capture;
     if (guard === "open") {
       assert.ok(this.captures);
@@ -193,6 +205,10 @@ export class PairModel {
         return;
       case "disk":
         node.diskFull = event.full;
+        return;
+      case "prepared":
+        if (!event.open) node.commitPrepared();
+        else if (node.guardOpen && node.databaseUp) node.preparedOpen = true;
         return;
       case "crash_at_next_step":
         node.crashNext = true;
@@ -269,6 +285,7 @@ export class PairModel {
       node.pausedTicks = 0;
       node.databaseUp = true;
       node.diskFull = false;
+      node.commitPrepared();
       if (!node.agentUp) node.startAgent(this.now);
     }
   }

@@ -23,6 +23,7 @@ export const near = { currentLsn: 6000n };
 export const over = orderServing(noOrders, "primary", "secondary");
 export const calledOff = orderServing(over, "primary", "primary");
 export const maintained = orderMaintenance(noOrders, "primary", true);
+const prepared = { preparedOpen: true };
 export const asked = { failoverAsked: true };
 
 export const cases: readonly Case[] = [
@@ -85,6 +86,14 @@ export const cases: readonly Case[] = [
   ]],
   ["primary", "serving", "serving", "the secondary is lost", seenOf(longSilent)],
   ["primary", "serving", "catching_up", "own disk full", seenOf({ diskFull: true, ...peer({ state: "serving" }) })],
+  [
+    "primary",
+    "serving",
+    "catching_up",
+    "own disk full, the epoch stays that of the secondary",
+    seenOf({ diskFull: true, ...peer({ state: "serving", epoch: 2 }) }),
+    [1, 2],
+  ],
   ["primary", "serving", "serving", "own disk full, nobody else serves", seenOf({ diskFull: true })],
   ["primary", "starting", "serving", "own disk full, nobody else serves", seenOf({ diskFull: true })],
   ["secondary", "standby", "standby", "own disk full", seenOf({ ...silent, diskFull: true })],
@@ -198,6 +207,35 @@ export const cases: readonly Case[] = [
     "level, but the primary holds the merge",
     seenOf({ ...near, ...peer({ state: "catching_up", holdsMerge: true }) }),
   ],
+  [
+    "secondary",
+    "handing_back",
+    "handing_back",
+    "a prepared transaction is open",
+    seenOf({ ...prepared, ...peer({ state: "catching_up" }) }),
+  ],
+  [
+    "secondary",
+    "draining",
+    "handing_back",
+    "prepared before it was fenced",
+    seenOf({ ...prepared, ...peer({ state: "catching_up", epoch: 2 }) }),
+    [2, 2],
+  ],
+  [
+    "secondary",
+    "draining",
+    "draining",
+    "prepared, but fenced",
+    seenOf({ ...prepared, fenceLsn: 5001n, ...peer({ state: "catching_up" }) }),
+  ],
+  [
+    "secondary",
+    "draining",
+    "draining",
+    "prepared, the primary serves",
+    seenOf({ ...prepared, ...peer({ state: "serving" }) }),
+  ],
   ["secondary", "draining", "serving", "the primary is lost", seenOf({ ...silent, fenceLsn: 6000n }), [2, 4]],
   // Orders of an operator.
   ["primary", "serving", "draining", "ordered to hand over", seenOf(), [1, 1], over],
@@ -208,6 +246,9 @@ export const cases: readonly Case[] = [
   ["primary", "serving", "serving", "it is being seeded", seenOf(peer({ state: "seeding" })), [1, 1], over],
   ["primary", "serving", "serving", "the secondary is lost: called off", seenOf(silent), [1, 1], over],
   ["primary", "draining", "draining", "the last is on its way", seenOf({ fenceLsn: 6000n }), [1, 1], over],
+  ["primary", "serving", "serving", "a prepared transaction is open", seenOf(prepared), [1, 1], over],
+  ["primary", "draining", "serving", "prepared before it was fenced", seenOf(prepared), [1, 1], over],
+  ["primary", "draining", "draining", "prepared, but fenced", seenOf({ ...prepared, fenceLsn: 6000n }), [1, 1], over],
   ["primary", "draining", "catching_up", "it serves", seenOf(peer({ state: "serving", epoch: 2 })), [1, 2], over],
   ["primary", "draining", "draining", "called off here, not there yet", seenOf(), [1, 1], calledOff],
   ["primary", "draining", "serving", "called off on both", seenOf(peer({ orders: calledOff })), [1, 1], calledOff],

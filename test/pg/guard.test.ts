@@ -147,6 +147,47 @@ for (const version of versions) {
     });
   });
 
+  test(`PostgreSQL ${version}: a fence is not done before prepared transactions are`, { timeout: 60_000 }, async () => {
+    await withServer(version, async (server) => {
+      const sql = server.pool();
+      await ready(sql);
+      await ensureNode(sql, { node: "a", role: "primary" });
+      await openGuard(sql, { dbname, epoch: 1, state: "serving" });
+      const writer = await server.client({ max: 1 }).reserve();
+      await writer.unsafe("BEGIN; INSERT INTO t VALUES (2)").simple();
+      const fencing = fence(sql, { dbname, timeoutMs: 20_000 });
+      const outcome = fencing.then(() => "fenced", (error) => String(error));
+      const began = Date.now();
+      while (await guardIsOpen(sql)) assert.ok(Date.now() - began < 10_000);
+      await writer.unsafe("PREPARE TRANSACTION 'late'").simple();
+      assert.match(await outcome, /Cannot fence postgres: 1 prepared transactions are open/);
+      // Whoever prepared it may end it, closed or not.
+      await server.client()`COMMIT PREPARED 'late'`;
+      const [{ lsn }] = await sql`SELECT pg_current_wal_insert_lsn()::text AS lsn`;
+      assert.ok(await fence(sql, { dbname, timeoutMs: 1000 }) >= parseLsn(lsn));
+      assert.deepEqual(await rows(sql), [1, 2]);
+    }, { settings: { max_prepared_transactions: "5" } });
+  });
+
+  test(`PostgreSQL ${version}: nextval is refused, but to a session that makes itself read-write`, {
+    timeout: 60_000,
+  }, async () => {
+    await withServer(version, async (server) => {
+      const sql = server.pool();
+      await sql`CREATE SEQUENCE s`;
+      await ready(sql);
+      await ensureNode(sql, { node: "b", role: "secondary" });
+      await closeGuard(sql, { dbname, epoch: 1, state: "standby" });
+      const app = server.client({ max: 1 });
+      await refused(app`SELECT nextval('s')`);
+      await refused(app`SELECT setval('s', 100)`);
+      // No trigger sees it. Nothing can be stored with the value here, and nobody else is given it.
+      await app`SET default_transaction_read_only = off`;
+      await app`SELECT nextval('s')`;
+      await refused(app`INSERT INTO t SELECT nextval('s')`);
+    });
+  });
+
   test(`PostgreSQL ${version}: a fence ends late writers and old snapshots; nothing commits after its LSN`, {
     timeout: 60_000,
   }, async () => {

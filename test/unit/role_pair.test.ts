@@ -12,6 +12,7 @@ const event: fc.Arbitrary<Event> = fc.oneof(
   fc.record({ kind: fc.constant("agent" as const), who, up: fc.boolean() }),
   fc.record({ kind: fc.constant("database" as const), who, up: fc.boolean() }),
   fc.record({ kind: fc.constant("disk" as const), who, full: fc.boolean() }),
+  fc.record({ kind: fc.constant("prepared" as const), who, open: fc.boolean() }),
   fc.record({ kind: fc.constant("crash_at_next_step" as const), who }),
   fc.record({ kind: fc.constant("pause" as const), who, ticks: fc.integer({ min: 1, max: 20 }) }),
   fc.record({ kind: fc.constant("hold" as const), on: fc.boolean() }),

@@ -23,6 +23,7 @@ class Bench {
     diskFull: false,
     appliedLsn: 0x1000n,
     currentLsn: 0x2000n,
+    preparedOpen: false,
     level: true,
     peerExpected: true,
   };
