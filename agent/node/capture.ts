@@ -27,7 +27,8 @@ export interface CaptureDeps {
   readonly target: Target;
   /** Whether the peer told, when it last pulled, that it has changes of its own. */
   readonly peerCaptures: () => boolean;
-  readonly onFailure: (message: string) => void;
+  /** null: what was wrong is over. */
+  readonly onTrouble: (message: string | null) => void;
 }
 
 export class Capture {
@@ -37,6 +38,7 @@ export class Capture {
   /** Resolves once every own transaction that the peer has not confirmed is noted. */
   readonly ready: Promise<void>;
   private isReady = false;
+  private fails = false;
   private waits = 0;
   /** A mark that the primary's applier did not wait for has not passed yet. */
   private relayIsLate = false;
@@ -62,7 +64,8 @@ export class Capture {
       },
       readKeys: () => readKeys(deps.sql),
       peerMayWrite: deps.peerCaptures,
-      onFailure: deps.onFailure,
+      onFailure: (message) => this.failed(message),
+      onRead: () => this.works(),
     });
     this.relay.start();
     this.ready = this.untilNoted();
@@ -73,7 +76,7 @@ export class Capture {
     await ensureSlot(deps.sql, slotName);
     const capture = new Capture(deps, new History(await takeSnapshot(deps.sql)));
     capture.timer = setInterval(() => {
-      capture.relay.renewKeys().then(() => capture.relay.noted()).catch((error) => deps.onFailure(reason(error)));
+      capture.relay.renewKeys().then(() => capture.relay.noted()).catch((error) => capture.failed(reason(error)));
     }, snapshotMs);
     return capture;
   }
@@ -180,10 +183,21 @@ export class Capture {
         this.isReady = true;
         return;
       } catch (error) {
-        this.deps.onFailure(reason(error));
+        this.failed(reason(error));
         await delay(retryMs);
       }
     }
+  }
+
+  private failed(message: string): void {
+    this.fails = true;
+    this.deps.onTrouble(message);
+  }
+
+  private works(): void {
+    if (!this.fails) return;
+    this.fails = false;
+    this.deps.onTrouble(null);
   }
 
   private async mark(text: string): Promise<() => void> {

@@ -101,8 +101,11 @@ export class Replication {
       sql: this.deps.sql,
       target: this.deps.target,
       peerCaptures: () => this.peerCaptures,
-      onFailure: (message) =>
-        this.deps.onTrouble("capture", { message, remedy: "see the log of PostgreSQL; it is tried again by itself" }),
+      onTrouble: (message) =>
+        this.deps.onTrouble(
+          "capture",
+          message === null ? null : { message, remedy: "see the log of PostgreSQL; it is tried again by itself" },
+        ),
     });
     const sql = this.openApplySql();
     try {

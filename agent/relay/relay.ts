@@ -40,6 +40,8 @@ export interface RelayDeps {
   peerMayWrite(): boolean;
   /** Told when reading the slot fails; the relay tries again by itself. */
   onFailure(message: string): void;
+  /** Told of each piece that was read: whatever failed before works again. */
+  onRead(): void;
 }
 
 const retryMs = 500;
@@ -180,6 +182,7 @@ export class Relay {
         void session?.close();
         return;
       }
+      this.deps.onRead();
       // The walsender sends change by change; a few of a transaction that goes on are not worth a write.
       if (!sink || out.length === 0 || (filter.passing && outBytes < writeBytes)) return;
       const joined = joinFrames(out);

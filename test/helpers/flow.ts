@@ -62,6 +62,7 @@ export async function startFlow(
     readKeys: () => Promise.resolve(new Map()),
     peerMayWrite: () => false,
     onFailure: (message) => troubles.push(message),
+    onRead: () => {},
   });
   relay.start();
   const receiver = new Receiver({
