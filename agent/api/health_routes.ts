@@ -1,8 +1,11 @@
 // The health API: for load balancers in Patroni's manner, 200 or 503 with JSON over one plain value; and figures for
 // Prometheus. Read-only.
 // Never answers 200 to "may I write here" from anything but the guard's own state.
+import { getLogger } from "@logtape/logtape";
 import { type Context, Hono } from "hono";
+import { reason } from "../errors.ts";
 import type { Role, State } from "../report.ts";
+import { answerErrors } from "./problems.ts";
 
 export interface HealthView {
   readonly name: string;
@@ -38,6 +41,8 @@ function readsOnly(view: HealthView): boolean {
   return view.databaseOk && !view.writable;
 }
 
+const log = getLogger(["hapair", "api", "health"]);
+
 /** What Prometheus scrapes. */
 export type Metrics = () => Promise<{ readonly text: string; readonly contentType: string }>;
 
@@ -45,6 +50,7 @@ const allow = "GET, HEAD, OPTIONS";
 
 export function healthApp(view: () => HealthView, metrics: Metrics): Hono {
   const app = new Hono();
+  app.onError(answerErrors((path, error) => log.error("{path} failed: {reason}", { path, reason: reason(error) })));
   const readOnly = (path: string, answer: (c: Context) => Response | Promise<Response>) => {
     // Hono answers HEAD through GET, without the body.
     app.on(["GET", "OPTIONS"], path, answer);

@@ -40,7 +40,8 @@ export function figuresOf(status: Status): Figure[] {
     plain(
       "clock_skew_seconds",
       "The peer's clock minus this node's",
-      peer.clock_skew_ms === null ? null : peer.clock_skew_ms / 1000,
+      // Not by division: it would show digits that nobody has measured.
+      peer.clock_skew_ms === null ? null : Number(`${peer.clock_skew_ms}e-3`),
     ),
     plain("database_up", "Whether this node's PostgreSQL answers", flag(database.running)),
     plain("outgoing_pending_bytes", "WAL that the peer has still to apply", outgoing.pending_bytes),

@@ -223,4 +223,7 @@ test("figures are read, whatever the database does, and nothing is written", asy
     if (method === "GET") assert.match(answer.headers.get("content-type")!, /^text\/plain; version=0\.0\.4/);
   }
   assert.equal((await app.request("/metrics/x")).status, 404);
+  const broken = await healthApp(() => view({}), noMetrics).request("/metrics");
+  assert.equal(broken.status, 500);
+  assert.match(await broken.text(), /^\{"error":"Cannot answer \/metrics: nobody has asked for them"/);
 });
