@@ -2,8 +2,11 @@
 // secondary serves. What a client that knows only the old primary writes to it all the while is lost in neither case.
 import assert from "node:assert/strict";
 import { waitEqual } from "../helpers/equality.ts";
+import { checkHealth } from "../helpers/health.ts";
+import type { Address } from "../helpers/link.ts";
 import { assertNoLeaks, failover, makePair, type Pair, waitSteady } from "../helpers/pair.ts";
 import { scopedTest } from "../helpers/scope.ts";
+import { freePort } from "../helpers/servers.ts";
 import { openSmallDisk, type SmallDisk } from "../helpers/small_disk.ts";
 import { checkHistory, makeTpcb, startTpcb, type TpcbLoad } from "../helpers/tpcb.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -16,7 +19,7 @@ async function more(load: TpcbLoad, count: number, what: string, deadlineMs = 30
   await waitFor(() => load.acknowledged >= before + count, { what, deadlineMs });
 }
 
-async function hang({ primary, secondary }: Pair, load: TpcbLoad, stays: TpcbLoad): Promise<void> {
+async function hang({ primary, secondary }: Pair, health: Address, load: TpcbLoad, stays: TpcbLoad): Promise<void> {
   const { epoch } = (await secondary.status()).node;
   primary.freezePostgres();
   const serving = await secondary.waitServing();
@@ -27,6 +30,7 @@ async function hang({ primary, secondary }: Pair, load: TpcbLoad, stays: TpcbLoa
   assert.ok(serving.alerts.some(({ name }) => name === "peer_database_down"));
   const hanging = await primary.waitState("starting");
   assert.deepEqual([hanging.node.writable, hanging.database.running], [false, false]);
+  await checkHealth(health, "databaseGone");
   await more(load, 20, "writes on the secondary", noticeMs + 20_000);
   assert.equal(stays.acknowledged, frozen, "a server that hangs acknowledges nothing");
 
@@ -63,7 +67,11 @@ async function fill({ primary, secondary }: Pair, load: TpcbLoad, disk: SmallDis
 }
 
 scopedTest("a database that hangs and a full disk count as unavailable", async (scope) => {
-  const pair = await makePair(scope, { load: (sql) => makeTpcb(sql, { branches: 2 }) });
+  const health = { host: "127.0.0.1", port: await freePort() };
+  const pair = await makePair(scope, {
+    load: (sql) => makeTpcb(sql, { branches: 2 }),
+    configure: ({ host }) => ({ health: { listen: `${host}:${health.port}` } }),
+  });
   const { primary, secondary } = pair;
   const disk = await openSmallDisk(scope, primary);
   const load = startTpcb(pair.target, { branches: 2, share: { index: 0, of: 2 }, thinkMs: 5 });
@@ -73,7 +81,7 @@ scopedTest("a database that hangs and a full disk count as unavailable", async (
   scope.defer("load on the primary", async () => void await stays.stop());
   await more(load, 100, "100 transactions");
 
-  await hang(pair, load, stays);
+  await hang(pair, health, load, stays);
   await more(load, 50, "writes after the handback");
   await more(stays, 50, "writes on the primary after the handback");
   await fill(pair, load, disk);
