@@ -22,6 +22,7 @@ import { mergeOperations, type MergeParts } from "./node/merge_operations.ts";
 import { operatorCommands, type OperatorParts } from "./node/operator_commands.ts";
 import { ConflictNews } from "./node/conflict_news.ts";
 import { Peer } from "./node/peer.ts";
+import { KeyWatch } from "./node/key_watch.ts";
 import { Keeper } from "./postgres/keeper.ts";
 import { migrate } from "./postgres/migrations.ts";
 import { Replication } from "./node/replication.ts";
@@ -42,7 +43,7 @@ import { Tables } from "./node/tables.ts";
 import { readRow } from "./node/rows.ts";
 import { SequenceWatch } from "./node/sequence_watch.ts";
 import type { RestoreDeps } from "./review/restore.ts";
-import { readMasterKey } from "./trust/key.ts";
+import { startKey } from "./trust/key_watch.ts";
 
 const log = getLogger(["hapair", "node"]);
 
@@ -59,7 +60,7 @@ export interface RunningNode {
 /** Runs a node until `stop`. Throws AgentErrors where it cannot start. */
 export async function runNode(home: Home): Promise<RunningNode> {
   const config = readConfig(home.configFile);
-  readMasterKey(home);
+  startKey(home);
   const down: (() => Promise<void> | void)[] = [];
   const stop = async () => {
     for (const each of down.splice(0).reverse()) await each();
@@ -258,11 +259,16 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
     prepared: () => preparedTransactions(sql, config.postgres.dbname),
   }));
 
+  const contact = () => heartbeat.contact();
+  const keyWatch = new KeyWatch({ home, config, contact, client: () => peer.client(), pairId: () => pair.pairId });
+  await keyWatch.start();
+  down.push(() => keyWatch.stop());
+
   let last: Status | null = null;
   status.is(() => {
     const parts = {
       config,
-      home,
+      key: keyWatch.view(),
       record: supervisor.record,
       view,
       databaseOk: supervisor.health.databaseOk,
@@ -295,6 +301,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
         }),
       readRow: (request) => readRow(sql, request),
       position: () => replication.position(),
+      proveKey: (request) => keyWatch.answer(request),
       join: (request) => {
         const answer = peer.pin(request, name);
         listener?.reload(peer.tls());

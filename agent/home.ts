@@ -5,6 +5,7 @@ export interface Home {
   readonly root: string;
   readonly configFile: string;
   readonly manageKeyFile: string;
+  readonly keyPrintFile: string;
   readonly appPasswordFile: string;
   readonly nodeCertificate: string;
   readonly nodeKey: string;
@@ -24,6 +25,7 @@ export function homeAt(root: string): Home {
     root,
     configFile: join(root, "conf", "agent.toml"),
     manageKeyFile: join(root, "conf", "manage_key.conf"),
+    keyPrintFile: join(root, "conf", "key_print"),
     appPasswordFile: join(root, "conf", "app_password"),
     nodeCertificate: join(root, "conf", "tls", "node.crt"),
     nodeKey: join(root, "conf", "tls", "node.key"),

@@ -4,6 +4,7 @@ import { Command, CommanderError } from "commander";
 import { agentVersion } from "../agent/version.ts";
 import { addConflicts } from "./conflicts.ts";
 import { describeError } from "./context.ts";
+import { addKey } from "./key.ts";
 import { addMerge } from "./merge.ts";
 import { addPack } from "./pack.ts";
 import { addRun } from "./run.ts";
@@ -21,6 +22,7 @@ const subcommands = [
   addMerge,
   addConflicts,
   addPack,
+  addKey,
 ];
 
 function makeProgram(): Command {

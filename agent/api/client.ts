@@ -15,6 +15,11 @@ import {
   type JoinAnswer,
   joinAnswer,
   type JoinRequest,
+  type KeyProofAnswer,
+  keyProofAnswer,
+  type KeyProofBegun,
+  keyProofBegun,
+  type KeyProofRequest,
   type PositionAnswer,
   positionAnswer,
   type RowAnswer,
@@ -94,6 +99,15 @@ export class PeerClient {
   /** How far the peer's changes go by now. */
   position(options?: CallOptions): Promise<PositionAnswer> {
     return this.call("POST", "/v1/position", {}, positionAnswer, options);
+  }
+
+  /** The first step of a key proof: challenges are exchanged. */
+  beginKeyProof(request: Omit<KeyProofRequest & { step: "begin" }, "step">): Promise<KeyProofBegun> {
+    return this.call("POST", "/v1/key/proof", { step: "begin", ...request }, keyProofBegun);
+  }
+
+  proveKey(request: Omit<KeyProofRequest & { step: "prove" }, "step">): Promise<KeyProofAnswer> {
+    return this.call("POST", "/v1/key/proof", { step: "prove", ...request }, keyProofAnswer);
   }
 
   /** The peer's stream of changes after `after` (its LSN). The answer is read as slowly as the caller likes. */

@@ -2,7 +2,16 @@
 import { z } from "zod";
 import { nodeReport } from "../report.ts";
 import { problemBody } from "./problems.ts";
-import { joinAnswer, joinRequest, positionAnswer, rowAnswer, rowRequest } from "./schemas.ts";
+import {
+  joinAnswer,
+  joinRequest,
+  keyProofAnswer,
+  keyProofBegun,
+  keyProofRequest,
+  positionAnswer,
+  rowAnswer,
+  rowRequest,
+} from "./schemas.ts";
 
 const schemas = {
   NodeReport: nodeReport,
@@ -11,6 +20,8 @@ const schemas = {
   RowRequest: rowRequest,
   RowAnswer: rowAnswer,
   PositionAnswer: positionAnswer,
+  KeyProofRequest: keyProofRequest,
+  KeyProofAnswer: z.union([keyProofBegun, keyProofAnswer]),
   Problem: problemBody,
 };
 type Name = keyof typeof schemas;
@@ -71,6 +82,13 @@ export function openApi(agentVersion: string): Record<string, unknown> {
         post: {
           summary: "how far the receiver's changes go by now: where a rehearsal of their merge ends",
           responses: { "200": json("the position", "PositionAnswer"), ...refusals },
+        },
+      },
+      "/v1/key/proof": {
+        post: {
+          summary: "proves by challenge and response that both nodes have the same master key",
+          requestBody: { required: true, content: content("KeyProofRequest") },
+          responses: { "200": json("a challenge, or the result", "KeyProofAnswer"), ...refusals },
         },
       },
       "/v1/changes": {

@@ -12,6 +12,10 @@ import {
   type JoinAnswer,
   type JoinRequest,
   joinRequest,
+  type KeyProofAnswer,
+  type KeyProofBegun,
+  type KeyProofRequest,
+  keyProofRequest,
   type PositionAnswer,
   type RowAnswer,
   type RowRequest,
@@ -32,6 +36,8 @@ export interface PeerSide {
   readRow(request: RowRequest): Promise<RowAnswer["row"]>;
   /** How far this node's changes go by now. */
   position(): Promise<PositionAnswer>;
+  /** A step of a key proof. Throws RefusedError where it cannot be taken. */
+  proveKey(request: KeyProofRequest): KeyProofBegun | KeyProofAnswer;
 }
 
 const log = getLogger(["hapair", "api", "peer"]);
@@ -46,6 +52,7 @@ const known = {
   "/v1/join": ["POST"],
   "/v1/row": ["POST"],
   "/v1/position": ["POST"],
+  "/v1/key/proof": ["POST"],
   "/v1/openapi.json": ["GET"],
 };
 
@@ -88,6 +95,8 @@ export function peerApp(side: PeerSide): Hono<PeerEnv> {
   app.post("/v1/row", async (c) => c.json({ row: await side.readRow(await readBody(c, rowRequest)) }));
 
   app.post("/v1/position", async (c) => c.json(await side.position()));
+
+  app.post("/v1/key/proof", async (c) => c.json(side.proveKey(await readBody(c, keyProofRequest))));
 
   app.get("/v1/openapi.json", async (c) => c.json(openApi((await side.report()).agent_version)));
   return app;

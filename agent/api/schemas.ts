@@ -1,6 +1,6 @@
 // The bodies of the peer API beside the node report; the OpenAPI document is made from them. No logic.
 import { z } from "zod";
-import { lsnText } from "../report.ts";
+import { lsnText, roles } from "../report.ts";
 
 export const joinRequest = z.strictObject({
   name: z.string().min(1).max(255),
@@ -34,3 +34,26 @@ export const positionAnswer = z.object({
   lsn: lsnText.meta({ description: "its own WAL position; its stream has a transaction right behind it" }),
 });
 export type PositionAnswer = z.infer<typeof positionAnswer>;
+
+const hash = z.string().regex(/^[0-9a-f]{64}$/);
+const party = { name: z.string().min(1).max(255), role: z.enum(roles) };
+
+/** The two requests of one key proof: challenges first, then the asker's proof. */
+export const keyProofRequest = z.discriminatedUnion("step", [
+  z.strictObject({ step: z.literal("begin"), ...party, challenge: hash }),
+  z.strictObject({
+    step: z.literal("prove"),
+    challenge: hash.meta({ description: "that of the answer to begin" }),
+    proof: hash,
+  }),
+]);
+export type KeyProofRequest = z.infer<typeof keyProofRequest>;
+
+export const keyProofBegun = z.object({ ...party, challenge: hash });
+export type KeyProofBegun = z.infer<typeof keyProofBegun>;
+
+export const keyProofAnswer = z.object({
+  same: z.boolean().meta({ description: "whether the asker has the same master key" }),
+  proof: hash.nullable().meta({ description: "the answerer's own, if so" }),
+});
+export type KeyProofAnswer = z.infer<typeof keyProofAnswer>;

@@ -2,14 +2,11 @@
 import type { Config } from "../config.ts";
 import { parseLsn } from "../change/lsn.ts";
 import { timeToMs } from "../change/pgoutput.ts";
-import { AgentError } from "../errors.ts";
-import type { Home } from "../home.ts";
 import type { StatusInput } from "../monitor/status.ts";
 import type { PeerContact } from "../role/heartbeat.ts";
 import type { Record } from "../role/states.ts";
 import { steadyNeeded, takeoversOfLate } from "../role/steadiness.ts";
 import { heldMessage } from "./merge_hold.ts";
-import { readKeyPath, readMasterKey } from "../trust/key.ts";
 import { agentVersion } from "../version.ts";
 import type { ConflictFigures } from "./conflict_counts.ts";
 import type { DatabaseView } from "./database.ts";
@@ -18,12 +15,12 @@ import type { Trouble } from "./troubles.ts";
 
 export interface NodeParts {
   readonly config: Config;
-  readonly home: Home;
   readonly record: Record;
   readonly view: DatabaseView | null;
   /** It answers now. */
   readonly databaseOk: boolean;
   readonly conflicts: ConflictFigures;
+  readonly key: StatusInput["key"];
   readonly url: string;
   readonly contact: PeerContact;
   readonly replication: ReturnType<Replication["status"]>;
@@ -80,7 +77,7 @@ export function statusInput(parts: NodeParts): StatusInput {
       conflicts: conflicts.total,
     },
     conflicts,
-    key: keyView(parts.home),
+    key: parts.key,
     agentVersion,
     problems: [
       ...mergeHeld(parts),
@@ -150,14 +147,4 @@ function behindSince({ troubles, incomingBytes, replication }: NodeParts): numbe
   const stopped = troubles.find(({ name }) => name === "apply");
   if (stopped) return stopped.since.getTime();
   return incomingBytes ? Date.now() - replication.lagSeconds * 1000 : null;
-}
-
-function keyView(home: Home): StatusInput["key"] {
-  try {
-    readMasterKey(home);
-    return { path: readKeyPath(home), ok: true, sameAsPeer: null, problem: null };
-  } catch (error) {
-    if (!(error instanceof AgentError)) throw error;
-    return { path: home.manageKeyFile, ok: false, sameAsPeer: null, problem: error.message };
-  }
 }

@@ -5,7 +5,7 @@ import type { Home } from "../home.ts";
 import { connectionError, openPool, type Target } from "../postgres/connect.ts";
 import { localTarget } from "../postgres/server.ts";
 import { readIdentity } from "../trust/certificates.ts";
-import { readMasterKey } from "../trust/key.ts";
+import { requireKey } from "../trust/key_watch.ts";
 import { readToml, sharedRules } from "./files.ts";
 import { named } from "./names.ts";
 import { checkReplaceable, makeNewPack } from "./new_pack.ts";
@@ -18,7 +18,7 @@ export async function createNewPack(home: Home, { replace = false }: { replace?:
     throw new RefusedError("Cannot make a pack: this is the secondary", "run it on the primary");
   }
   checkReplaceable(home, config.peer.name, replace);
-  const key = readMasterKey(home);
+  const key = requireKey(home);
   const { cert } = readIdentity(home.nodeCertificate, home.nodeKey);
   const { postgres, node, peer } = config;
   const target: Target = postgres.url

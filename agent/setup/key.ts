@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { UsageError } from "../errors.ts";
 import type { Home } from "../home.ts";
+import { rememberKey } from "../trust/key_print.ts";
 import { createKey, type MasterKey, readKeyFile, readMasterKey, writeKeyPath } from "../trust/key.ts";
 
 export interface KeyOptions {
@@ -23,7 +24,8 @@ export function chooseKey(home: Home, options: KeyOptions): MasterKey {
   return options.createKey && !existsSync(path) ? createKey(path) : readKeyFile(path);
 }
 
-/** Makes manage_key.conf name the key. */
+/** Makes manage_key.conf name the key, and this node go by it. */
 export function nameKey(home: Home, key: MasterKey): void {
   writeKeyPath(home, key.path);
+  rememberKey(home, key);
 }

@@ -2,7 +2,17 @@
 // It never leaves this node: no error, log line or file made here may contain it or anything it could be computed from.
 import { Buffer } from "node:buffer";
 import { hkdfSync, randomBytes } from "node:crypto";
-import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, readSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  type Stats,
+  writeFileSync,
+} from "node:fs";
 import { dirname, isAbsolute } from "node:path";
 import process from "node:process";
 import { bech32 } from "@scure/base";
@@ -46,6 +56,28 @@ function parseNamed(line: string, origin: string): Buffer {
   return Buffer.from(text, "base64");
 }
 
+/** What a key file must be, apart from its content: a file, small, and closed to all but its owner. */
+export function checkKeyFile(stat: Pick<Stats, "isFile" | "mode" | "size">, path: string): void {
+  if (!stat.isFile()) throw new UsageError(`Cannot use key ${path}: it is not a file`, "name the key file");
+  if (process.platform !== "win32" && (stat.mode & 0o077) !== 0) {
+    const mode = (stat.mode & 0o777).toString(8).padStart(4, "0");
+    throw new UsageError(`Cannot use key ${path}: others may read it (mode ${mode})`, `chmod 600 ${path}`);
+  }
+  if (stat.size > mostBytes) {
+    throw new UsageError(`Cannot use key ${path}: ${stat.size} bytes are no key file`, "name the key file");
+  }
+}
+
+/** How a key file is opened: a pipe in its place must not hold up who opens it. */
+export const keyOpenFlags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
+
+export function unreadableKey(path: string, error: unknown): UsageError {
+  return new UsageError(
+    `Cannot read key ${path}: ${reason(error)}`,
+    "name an existing key file that this user can read",
+  );
+}
+
 /** Reads one key file. Refuses a file that others than its owner may read. */
 export function readKeyFile(path: string): MasterKey {
   if (!isAbsolute(path)) {
@@ -53,23 +85,13 @@ export function readKeyFile(path: string): MasterKey {
   }
   let descriptor: number;
   try {
-    descriptor = openSync(path, "r");
+    descriptor = openSync(path, keyOpenFlags);
   } catch (error) {
-    throw new UsageError(
-      `Cannot read key ${path}: ${reason(error)}`,
-      "name an existing key file that this user can read",
-    );
+    throw unreadableKey(path, error);
   }
   try {
     const stat = fstatSync(descriptor);
-    if (!stat.isFile()) throw new UsageError(`Cannot use key ${path}: it is not a file`, "name the key file");
-    if (process.platform !== "win32" && (stat.mode & 0o077) !== 0) {
-      const mode = (stat.mode & 0o777).toString(8).padStart(4, "0");
-      throw new UsageError(`Cannot use key ${path}: others may read it (mode ${mode})`, `chmod 600 ${path}`);
-    }
-    if (stat.size > mostBytes) {
-      throw new UsageError(`Cannot use key ${path}: ${stat.size} bytes are no key file`, "name the key file");
-    }
+    checkKeyFile(stat, path);
     const content = Buffer.alloc(stat.size);
     const read = readSync(descriptor, content, 0, stat.size, 0);
     return { path, bytes: parseKey(content.subarray(0, read), path) };
@@ -78,23 +100,32 @@ export function readKeyFile(path: string): MasterKey {
   }
 }
 
+/** The path that the text of manage_key.conf, found at `origin`, names. */
+export function parseKeyPath(text: string, origin: string): string {
+  const lines = text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line !== "");
+  if (lines.length !== 1 || !isAbsolute(lines[0])) {
+    const state = lines.length === 1 ? "its line is not a full path" : `it has ${lines.length} lines instead of one`;
+    throw new UsageError(`Cannot use ${origin}: ${state}`, "write the full path of the key file into it");
+  }
+  return lines[0];
+}
+
+export function unreadableKeyPath(origin: string, error: unknown): UsageError {
+  return new UsageError(
+    `Cannot read ${origin}: ${reason(error)}`,
+    "write the full path of the key file into it, or run setup with --key FILE",
+  );
+}
+
 /** The path that conf/manage_key.conf names. */
 export function readKeyPath(home: Home): string {
   let text: string;
   try {
     text = readFileSync(home.manageKeyFile, "utf8");
   } catch (error) {
-    throw new UsageError(
-      `Cannot read ${home.manageKeyFile}: ${reason(error)}`,
-      "write the full path of the key file into it, or run setup with --key FILE",
-    );
+    throw unreadableKeyPath(home.manageKeyFile, error);
   }
-  const lines = text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line !== "");
-  if (lines.length !== 1 || !isAbsolute(lines[0])) {
-    const state = lines.length === 1 ? "its line is not a full path" : `it has ${lines.length} lines instead of one`;
-    throw new UsageError(`Cannot use ${home.manageKeyFile}: ${state}`, "write the full path of the key file into it");
-  }
-  return lines[0];
+  return parseKeyPath(text, home.manageKeyFile);
 }
 
 /** Reads the key that this node's manage_key.conf names. */
@@ -125,15 +156,16 @@ export function createKey(path: string): MasterKey {
 
 /** The age identity that packs are encrypted to: the public tool `age` opens them with this line as its key file. */
 export function ageIdentity(key: MasterKey): string {
-  const scalar = derive(key, "hapair pack age identity v1");
+  const scalar = deriveKey(key, "hapair pack age identity v1");
   return bech32.encodeFromBytes("AGE-SECRET-KEY-", scalar).toUpperCase();
 }
 
 /** The key that a pack's manifest is authenticated with: who only knows the age recipient cannot make a pack. */
 export function manifestMacKey(key: MasterKey): Buffer {
-  return derive(key, "hapair pack manifest v1");
+  return deriveKey(key, "hapair pack manifest v1");
 }
 
-function derive(key: MasterKey, purpose: string): Buffer {
+/** A key of 32 bytes for one purpose only: it tells nothing of the master key, nor of those for other purposes. */
+export function deriveKey(key: MasterKey, purpose: string): Buffer {
   return Buffer.from(hkdfSync("sha256", key.bytes, "", purpose, 32));
 }

@@ -23,6 +23,10 @@ function peerSide() {
       if (name !== "b.example") throw new RefusedError("Cannot join: no join is open", "make a new pack");
       return { pinned: true, name: "a.example" };
     },
+    proveKey: (request) =>
+      request.step === "begin"
+        ? { name: "a.example", role: "primary", challenge: "ab".repeat(32) }
+        : { same: request.proof === "cd".repeat(32), proof: null },
     position: () => Promise.resolve({ capturing: true, lsn: "0/3000" }),
     readRow: ({ table, key }) => Promise.resolve(table === "t" && key.id === "1" ? { id: "1", v: null } : null),
   });
