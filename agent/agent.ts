@@ -12,6 +12,7 @@ import { type DatabaseView, lookAt, nodeDatabase, openOwnPool, type PairFacts, r
 import { UnreachableError } from "./errors.ts";
 import { Later } from "./node/later.ts";
 import { ConflictCounts, type ConflictFigures } from "./node/conflict_counts.ts";
+import { CertificateWatch } from "./node/certificate_watch.ts";
 import { conflictOperations } from "./node/conflicts.ts";
 import { DiskWatch } from "./node/disk_watch.ts";
 import { handsOf } from "./node/hands.ts";
@@ -91,12 +92,18 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
   }
 
   mkdirSync(home.runDir, { recursive: true });
+  const peer = new Peer(home, config);
+  down.push(() => peer.close());
+  const setTrouble: Troubles["set"] = (name, problem) => troubles.set(name, problem);
+  const reload = () => listener?.reload(peer.tls());
+  const certificates = new CertificateWatch({ home, config, peer, reload, onTrouble: setTrouble });
   // The admin API answers from the first moment on, that nothing is known yet.
   const status = new Later<Status>("show the status");
   const conflicts = new Later<RestoreDeps>("look at conflicts");
   const merge = new Later<MergeParts>("look at the merge");
   const operator = new Later<OperatorParts>("give orders");
   const operations = [
+    ...certificates.operations(),
     ...conflictOperations(conflicts.get),
     ...mergeOperations(merge.get),
     ...operatorCommands(operator.get),
@@ -114,7 +121,6 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
   down.push(() => sql.end({ timeout: 2 }));
   await migrate(sql);
   let pair: PairFacts = await readPair(sql);
-  const setTrouble: Troubles["set"] = (name, problem) => troubles.set(name, problem);
   const tables = await Tables.open({ sql, config, origin: home.configFile, onTrouble: setTrouble });
   const sequences = new SequenceWatch({ sql, role, onTrouble: setTrouble });
   conflicts.is(() => ({ sql, target: database.target, peer: config.peer.name, secretOf: tables.secretOf }));
@@ -122,9 +128,6 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
   // After a crash the guard is closed, but the database still tells clients that look for it that it takes writes.
   const { epoch, state } = record;
   if (!await guardIsOpen(sql)) await closeGuard(sql, { dbname: config.postgres.dbname, epoch, state });
-
-  const peer = new Peer(home, config);
-  down.push(() => peer.close());
 
   const hold = new MergeHold(home.mergeHoldFile);
   const news = new ConflictNews();
@@ -193,7 +196,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
     await replication.watch();
     if (peer.trustChanged()) {
       log.info("the trusted certificates have changed: taken over");
-      listener?.reload(peer.tls());
+      reload();
     }
     const incoming = replication.status();
     const pending = peer.pendingBytes(heartbeat.contact().report, incoming);
@@ -269,6 +272,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
     const parts = {
       config,
       key: keyWatch.view(),
+      certificates: certificates.alerts(),
       record: supervisor.record,
       view,
       databaseOk: supervisor.health.databaseOk,
@@ -301,10 +305,11 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
         }),
       readRow: (request) => readRow(sql, request),
       position: () => replication.position(),
+      takeCertificate: (request, shown) => certificates.take(request, shown),
       proveKey: (request) => keyWatch.answer(request),
       join: (request) => {
         const answer = peer.pin(request, name);
-        listener?.reload(peer.tls());
+        reload();
         log.info("the secondary {name} has joined", { name: request.name });
         heartbeat.nudge();
         return answer;
@@ -333,6 +338,8 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
 
   heartbeat.start();
   supervisor.start();
+  certificates.start();
+  down.push(() => certificates.stop());
   tables.start();
   down.push(() => tables.stop());
   sequences.start();

@@ -24,7 +24,8 @@ export function removeDurably(path: string): void {
   syncFolder(dirname(path));
 }
 
-function syncFolder(path: string): void {
+/** What was renamed or removed in that folder is so for good. */
+export function syncFolder(path: string): void {
   // Windows has no folders that can be synced; its renames are journalled.
   if (process.platform === "win32") return;
   const folder = openSync(path, "r");

@@ -2,6 +2,7 @@
 import process from "node:process";
 import { Command, CommanderError } from "commander";
 import { agentVersion } from "../agent/version.ts";
+import { addCert } from "./cert.ts";
 import { addConflicts } from "./conflicts.ts";
 import { describeError } from "./context.ts";
 import { addKey } from "./key.ts";
@@ -23,6 +24,7 @@ const subcommands = [
   addConflicts,
   addPack,
   addKey,
+  addCert,
 ];
 
 function makeProgram(): Command {

@@ -10,8 +10,12 @@ import { z } from "zod";
 import { formatLsn, type Lsn } from "../change/lsn.ts";
 import { AgentError, reason, UnreachableError } from "../errors.ts";
 import { type NodeReport, nodeReport } from "../report.ts";
+import { splitPem } from "../trust/chain.ts";
 import { errorOf } from "./problems.ts";
 import {
+  type CertificateAnswer,
+  certificateAnswer,
+  type CertificateRequest,
   type JoinAnswer,
   joinAnswer,
   type JoinRequest,
@@ -30,8 +34,8 @@ import {
 export interface ClientTls {
   readonly cert: string;
   readonly key: string;
-  /** The peer's certificate, PEM. */
-  readonly pinned: string;
+  /** The peer's certificate, PEM, perhaps followed by those of its issuers; or several, any of which may be shown. */
+  readonly pinned: string | readonly string[];
 }
 
 export interface CallOptions {
@@ -46,6 +50,8 @@ const maxAnswerBytes = 1024 * 1024;
 const maxRowBytes = 512 * 1024 * 1024;
 const rowTimeoutMs = 60_000;
 const defaultTimeoutMs = 5000;
+/** So long what was asked before a reload may wait for its answer. */
+const reloadGraceMs = 30_000;
 
 /** One peer. JSON calls share kept-alive connections; each stream has a connection of its own. */
 export class PeerClient {
@@ -53,6 +59,7 @@ export class PeerClient {
   readonly #port: number;
   #tls: TlsOptions;
   #agent: Agent;
+  readonly #former = new Map<Agent, ReturnType<typeof setTimeout>>();
 
   constructor(options: { address: { host: string; port: number }; tls: ClientTls }) {
     this.#host = options.address.host;
@@ -66,15 +73,23 @@ export class PeerClient {
     return `${this.#host.includes(":") ? `[${this.#host}]` : this.#host}:${this.#port}`;
   }
 
-  /** Certificates for the connections made from now on. */
+  /** Certificates for the connections made from now on; what is under way on others is not broken off. */
   reload(tls: ClientTls): void {
-    this.#agent.destroy();
+    const former = this.#agent;
+    this.#former.set(former, setTimeout(() => this.#drop(former), reloadGraceMs));
     this.#tls = tlsOptions(tls);
     this.#agent = newAgent(this.#tls);
   }
 
   close(): void {
     this.#agent.destroy();
+    for (const agent of this.#former.keys()) this.#drop(agent);
+  }
+
+  #drop(agent: Agent): void {
+    clearTimeout(this.#former.get(agent));
+    this.#former.delete(agent);
+    agent.destroy();
   }
 
   peer(options?: CallOptions): Promise<NodeReport> {
@@ -99,6 +114,11 @@ export class PeerClient {
   /** How far the peer's changes go by now. */
   position(options?: CallOptions): Promise<PositionAnswer> {
     return this.call("POST", "/v1/position", {}, positionAnswer, options);
+  }
+
+  /** Tells the peer of a new certificate of this node, or shows that it is in use. */
+  announceCertificate(request: CertificateRequest): Promise<CertificateAnswer> {
+    return this.call("POST", "/v1/certificate", request, certificateAnswer);
   }
 
   /** The first step of a key proof: challenges are exchanged. */
@@ -227,17 +247,18 @@ function newAgent(tls: TlsOptions): Agent {
 }
 
 function tlsOptions(tls: ClientTls): TlsOptions {
-  const certificate = new X509Certificate(tls.pinned);
-  const name = certificateName(certificate);
+  const pinned = typeof tls.pinned === "string" ? [tls.pinned] : tls.pinned;
+  const certificates = pinned.map((pem) => new X509Certificate(pem));
+  const name = certificateName(certificates[0]);
   return {
     cert: tls.cert,
     key: tls.key,
-    ca: [tls.pinned],
+    ca: pinned.flatMap((pem) => splitPem(pem)),
     minVersion: "TLSv1.3",
     // Server name indication knows no addresses.
     servername: isIP(name) ? "" : name,
     checkServerIdentity: (_host: string, shown: PeerCertificate) =>
-      shown.fingerprint256 === certificate.fingerprint256
+      certificates.some(({ fingerprint256 }) => fingerprint256 === shown.fingerprint256)
         ? undefined
         : new Error("it does not hold the pinned certificate"),
   };

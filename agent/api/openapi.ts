@@ -3,6 +3,8 @@ import { z } from "zod";
 import { nodeReport } from "../report.ts";
 import { problemBody } from "./problems.ts";
 import {
+  certificateAnswer,
+  certificateRequest,
   joinAnswer,
   joinRequest,
   keyProofAnswer,
@@ -20,6 +22,8 @@ const schemas = {
   RowRequest: rowRequest,
   RowAnswer: rowAnswer,
   PositionAnswer: positionAnswer,
+  CertificateRequest: certificateRequest,
+  CertificateAnswer: certificateAnswer,
   KeyProofRequest: keyProofRequest,
   KeyProofAnswer: z.union([keyProofBegun, keyProofAnswer]),
   Problem: problemBody,
@@ -82,6 +86,13 @@ export function openApi(agentVersion: string): Record<string, unknown> {
         post: {
           summary: "how far the receiver's changes go by now: where a rehearsal of their merge ends",
           responses: { "200": json("the position", "PositionAnswer"), ...refusals },
+        },
+      },
+      "/v1/certificate": {
+        post: {
+          summary: "a new certificate of the caller: pinned beside the present one, then, once in use, in its place",
+          requestBody: { required: true, content: content("CertificateRequest") },
+          responses: { "200": json("pinned", "CertificateAnswer"), ...refusals },
         },
       },
       "/v1/key/proof": {

@@ -9,6 +9,9 @@ import { type NodeReport, nodeReport, pairProblem, pairRemedy } from "../report.
 import { openApi } from "./openapi.ts";
 import { answerErrors, answerUnknown, problem, readBody } from "./problems.ts";
 import {
+  type CertificateAnswer,
+  type CertificateRequest,
+  certificateRequest,
   type JoinAnswer,
   type JoinRequest,
   joinRequest,
@@ -36,6 +39,8 @@ export interface PeerSide {
   readRow(request: RowRequest): Promise<RowAnswer["row"]>;
   /** How far this node's changes go by now. */
   position(): Promise<PositionAnswer>;
+  /** Pins a new certificate of the peer; `shown`: the fingerprint of the one that it came with. */
+  takeCertificate(request: CertificateRequest, shown: string): CertificateAnswer;
   /** A step of a key proof. Throws RefusedError where it cannot be taken. */
   proveKey(request: KeyProofRequest): KeyProofBegun | KeyProofAnswer;
 }
@@ -52,6 +57,7 @@ const known = {
   "/v1/join": ["POST"],
   "/v1/row": ["POST"],
   "/v1/position": ["POST"],
+  "/v1/certificate": ["POST"],
   "/v1/key/proof": ["POST"],
   "/v1/openapi.json": ["GET"],
 };
@@ -95,6 +101,11 @@ export function peerApp(side: PeerSide): Hono<PeerEnv> {
   app.post("/v1/row", async (c) => c.json({ row: await side.readRow(await readBody(c, rowRequest)) }));
 
   app.post("/v1/position", async (c) => c.json(await side.position()));
+
+  app.post("/v1/certificate", async (c) => {
+    const request = await readBody(c, certificateRequest);
+    return c.json(side.takeCertificate(request, c.env.peerCertificate));
+  });
 
   app.post("/v1/key/proof", async (c) => c.json(side.proveKey(await readBody(c, keyProofRequest))));
 

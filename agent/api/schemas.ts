@@ -35,6 +35,19 @@ export const positionAnswer = z.object({
 });
 export type PositionAnswer = z.infer<typeof positionAnswer>;
 
+/** A node that changes its certificate tells the peer, first before it uses it, then with it. */
+export const certificateRequest = z.strictObject({
+  certificate: z.string().max(100_000).startsWith("-----BEGIN CERTIFICATE-----")
+    .meta({ description: "PEM; the certificates of its issuers follow, if it is not signed by itself" }),
+});
+export type CertificateRequest = z.infer<typeof certificateRequest>;
+
+export const certificateAnswer = z.object({
+  fingerprint: z.string().meta({ description: "of the certificate that is pinned, SHA-256" }),
+  in_use: z.boolean().meta({ description: "this very request came with it: the former one is not accepted any more" }),
+});
+export type CertificateAnswer = z.infer<typeof certificateAnswer>;
+
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const party = { name: z.string().min(1).max(255), role: z.enum(roles) };
 

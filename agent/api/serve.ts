@@ -8,12 +8,16 @@ import { getRequestListener } from "@hono/node-server";
 import { getLogger } from "@logtape/logtape";
 import type { Hono } from "hono";
 import { AgentError, reason } from "../errors.ts";
+import { splitPem } from "../trust/chain.ts";
 import { findFingerprint, mayReach, type PeerUse } from "./access.ts";
 
 export interface PeerTls {
   readonly cert: string;
   readonly key: string;
+  /** PEM, each perhaps followed by the certificates of its issuers: only the first is let in. */
   readonly trusted: readonly { readonly pem: string; readonly use: PeerUse }[];
+  /** Fingerprints of former certificates of the peer: not let in any more, but what is open goes on to its end. */
+  readonly superseded?: ReadonlySet<string>;
 }
 
 /** A long-lived answer: writes to `response` itself and minds its back-pressure. */
@@ -21,7 +25,7 @@ export type RawAnswer = (request: IncomingMessage, response: ServerResponse, use
 
 /** What a Hono app of the peer API finds in `c.env`. */
 export interface PeerEnv {
-  Bindings: { peerUse: PeerUse };
+  Bindings: { peerUse: PeerUse; /** SHA-256, lower-case hex: what the caller showed. */ peerCertificate: string };
 }
 
 export interface PeerListener {
@@ -64,7 +68,7 @@ export async function servePeers(options: {
       connection.busy--;
       if (connection.endWhenIdle && connection.busy === 0) socket.end();
     });
-    answer(request, response, connection.use, app, raw);
+    answer(request, response, connection, app, raw);
   });
 
   const server = createTlsServer({ ...context(options.tls), ...demands }, (socket) => {
@@ -72,6 +76,7 @@ export async function servePeers(options: {
     socket.on("error", (error) => log.debug("connection lost: {reason}", { reason: reason(error) }));
     const found = findFingerprint(trusted, socket.getPeerCertificate()?.fingerprint256);
     if (!found) {
+      // Issued by the authority of a pinned one, as else the handshake would have failed.
       log.warn("refused {remote}: its certificate is not a pinned one", { remote: socket.remoteAddress });
       return void socket.destroy();
     }
@@ -98,8 +103,10 @@ export async function servePeers(options: {
       for (const [socket, connection] of connections) {
         const found = findFingerprint(trusted, connection.fingerprint);
         if (found?.use === connection.use) continue;
-        // The one-time certificate is retired by the very request that it makes: that answer still goes out.
-        if (connection.use === "join" && connection.busy > 0) connection.endWhenIdle = true;
+        // The one-time certificate is retired by the very request that it makes: that answer still goes out. A renewed
+        // certificate breaks no stream.
+        const mayEnd = connection.use === "join" || tls.superseded?.has(plain(connection.fingerprint));
+        if (mayEnd && connection.busy > 0) connection.endWhenIdle = true;
         else socket.destroy();
       }
     },
@@ -120,7 +127,7 @@ const demands = {
 } as const;
 
 function context(tls: PeerTls): { cert: string; key: string; ca: string[] } {
-  const pinned = tls.trusted.map((one) => one.pem);
+  const pinned = tls.trusted.flatMap((one) => splitPem(one.pem));
   // An empty list would mean the public authorities; the node's own certificate stands for "nobody else".
   return { cert: tls.cert, key: tls.key, ca: pinned.length ? pinned : [tls.cert] };
 }
@@ -129,10 +136,15 @@ function fingerprints(tls: PeerTls): { fingerprint: string; use: PeerUse }[] {
   return tls.trusted.map(({ pem, use }) => ({ fingerprint: new X509Certificate(pem).fingerprint256, use }));
 }
 
+/** As fingerprint() writes it. */
+function plain(fingerprint: string): string {
+  return fingerprint.replaceAll(":", "").toLowerCase();
+}
+
 function answer(
   request: IncomingMessage,
   response: ServerResponse,
-  use: PeerUse,
+  { use, fingerprint }: Connection,
   app: Hono<PeerEnv>,
   raw: Readonly<Record<string, RawAnswer>>,
 ): void {
@@ -154,9 +166,8 @@ function answer(
     });
     return;
   }
-  const listener = getRequestListener((incoming) => app.fetch(incoming, { peerUse: use }), {
-    overrideGlobalObjects: false,
-  });
+  const environment: PeerEnv["Bindings"] = { peerUse: use, peerCertificate: plain(fingerprint) };
+  const listener = getRequestListener((incoming) => app.fetch(incoming, environment), { overrideGlobalObjects: false });
   listener(request, response).catch((error) => {
     log.error("{path} failed: {reason}", { path, reason: reason(error) });
     response.destroy();

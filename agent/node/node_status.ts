@@ -21,6 +21,8 @@ export interface NodeParts {
   readonly databaseOk: boolean;
   readonly conflicts: ConflictFigures;
   readonly key: StatusInput["key"];
+  /** Those that end soon. */
+  readonly certificates: StatusInput["problems"];
   readonly url: string;
   readonly contact: PeerContact;
   readonly replication: ReturnType<Replication["status"]>;
@@ -84,6 +86,7 @@ export function statusInput(parts: NodeParts): StatusInput {
       ...ordered(parts),
       ...prepared(parts),
       ...flapping(parts),
+      ...parts.certificates,
       ...parts.troubles.map(({ name, message, remedy, severity = "error" }) => ({
         name,
         severity,

@@ -1,6 +1,6 @@
 // The peer as this node knows it: its pinned certificate, the client that speaks to it, and how it became trusted.
 import { existsSync, readFileSync } from "node:fs";
-import { PeerClient } from "../api/client.ts";
+import { type ClientTls, PeerClient } from "../api/client.ts";
 import type { JoinAnswer, JoinRequest } from "../api/schemas.ts";
 import type { PeerTls } from "../api/serve.ts";
 import { parseLsn } from "../change/lsn.ts";
@@ -8,16 +8,20 @@ import { type Config, splitAddress } from "../config.ts";
 import { UnreachableError } from "../errors.ts";
 import type { Home } from "../home.ts";
 import type { NodeReport } from "../report.ts";
-import { loadTls, readIdentity } from "../trust/certificates.ts";
+import { type Identity, readIdentity } from "../trust/certificates.ts";
+import { pinnedPeers } from "../trust/pins.ts";
+import { settleRenewal } from "../trust/renewal.ts";
 import { joinCertificatePath, joinIdentityPaths, pinnedPeer, pinPeer, retireJoinIdentity } from "../trust/join.ts";
 
 export class Peer {
-  private readonly own;
+  private own: Identity;
   private current: PeerClient | null = null;
   private trusted: string | null = null;
+  private readonly superseded = new Set<string>();
 
   constructor(private readonly home: Home, private readonly config: Config) {
-    this.own = loadTls(home);
+    settleRenewal(home);
+    this.own = readIdentity(home.nodeCertificate, home.nodeKey);
   }
 
   /** A certificate is pinned for the peer. */
@@ -27,31 +31,51 @@ export class Peer {
 
   /** What the listener needs: this node's identity and whom it lets in. */
   tls(): PeerTls {
-    const pinned = pinnedPeer(this.home);
     const join = joinCertificatePath(this.home);
     return {
       cert: this.own.cert,
       key: this.own.key,
       trusted: [
-        ...(pinned === null ? [] : [{ pem: pinned, use: "peer" as const }]),
+        ...pinnedPeers(this.home).map((pem) => ({ pem, use: "peer" as const })),
         ...(existsSync(join) ? [{ pem: readFileSync(join, "utf8"), use: "join" as const }] : []),
       ],
+      superseded: this.superseded,
     };
+  }
+
+  /** The certificates of either side were renewed: new connections use them, nothing that is open is broken off. */
+  takeOver(dropped: string | null = null): void {
+    this.own = readIdentity(this.home.nodeCertificate, this.home.nodeKey);
+    if (dropped !== null) this.superseded.add(dropped);
+    this.trusted = this.trustedNow();
+    this.current?.reload(this.clientTls());
+  }
+
+  /** Own certificate, as it is shown. */
+  get certificate(): string {
+    return this.own.cert;
   }
 
   /** True once after the certificates in the trust folder have changed: a new pack opens a new join. */
   trustChanged(): boolean {
-    const now = this.tls().trusted.map(({ pem, use }) => use + pem).join();
+    const now = this.trustedNow();
     const changed = this.trusted !== null && this.trusted !== now;
     this.trusted = now;
     if (changed) this.close();
     return changed;
   }
 
+  private trustedNow(): string {
+    return this.tls().trusted.map(({ pem, use }) => use + pem).join();
+  }
+
+  private clientTls(): ClientTls {
+    return { cert: this.own.cert, key: this.own.key, pinned: pinnedPeers(this.home) };
+  }
+
   /** The client. Throws UnreachableError while no peer is pinned. */
   client(): PeerClient {
-    const pinned = pinnedPeer(this.home);
-    if (pinned === null) {
+    if (!this.pinned) {
       throw new UnreachableError(
         "Cannot reach the peer: no secondary has joined yet",
         "set the secondary up and run it",
@@ -59,7 +83,7 @@ export class Peer {
     }
     this.current ??= new PeerClient({
       address: splitAddress(this.config.peer.address),
-      tls: { cert: this.own.cert, key: this.own.key, pinned },
+      tls: this.clientTls(),
     });
     return this.current;
   }
@@ -72,7 +96,7 @@ export class Peer {
       const { cert, key } = readIdentity(identity.cert, identity.key);
       const once = new PeerClient({
         address: splitAddress(this.config.peer.address),
-        tls: { cert, key, pinned: pinnedPeer(this.home)! },
+        tls: { cert, key, pinned: pinnedPeers(this.home) },
       });
       try {
         await once.join({ ...self, certificate: this.own.cert });

@@ -6,6 +6,7 @@ import { connectionError, openPool, type Target } from "../postgres/connect.ts";
 import { localTarget } from "../postgres/server.ts";
 import { readIdentity } from "../trust/certificates.ts";
 import { requireKey } from "../trust/key_watch.ts";
+import { finishAlone } from "../trust/renewal.ts";
 import { readToml, sharedRules } from "./files.ts";
 import { named } from "./names.ts";
 import { checkReplaceable, makeNewPack } from "./new_pack.ts";
@@ -19,6 +20,7 @@ export async function createNewPack(home: Home, { replace = false }: { replace?:
   }
   checkReplaceable(home, config.peer.name, replace);
   const key = requireKey(home);
+  finishAlone(home);
   const { cert } = readIdentity(home.nodeCertificate, home.nodeKey);
   const { postgres, node, peer } = config;
   const target: Target = postgres.url

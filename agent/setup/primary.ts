@@ -7,6 +7,7 @@ import { readTables } from "../postgres/tables.ts";
 import { makeIdentity, readIdentity, writeIdentity } from "../trust/certificates.ts";
 import { ensureObjects, ensureSchema } from "./database.ts";
 import { composeConfig, makeHome, readPresent, readToml, sharedRules, writeConfig } from "./files.ts";
+import { finishAlone } from "../trust/renewal.ts";
 import { chooseKey, type KeyOptions, nameKey } from "./key.ts";
 import { listenAddress, type NodeName, parseNames } from "./names.ts";
 import { checkReplaceable, makeNewPack } from "./new_pack.ts";
@@ -100,6 +101,7 @@ export async function setupPrimary(
 
 /** This node's certificate: the one that is there, or a new one. */
 export async function ensureIdentity(home: Home, node: NodeName) {
+  finishAlone(home);
   if (existsSync(home.nodeCertificate)) return readIdentity(home.nodeCertificate, home.nodeKey);
   const identity = await makeIdentity(node.host);
   writeIdentity(home.nodeCertificate, home.nodeKey, identity);

@@ -1,5 +1,6 @@
 // `setup secondary --pack`: everything that can be checked is checked first, then the pack becomes this node's cluster.
 // What was in PGDATA is kept aside, never deleted; clients get in only when the agent runs.
+import { rmSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseLsn } from "../change/lsn.ts";
 import { AgentError, RefusedError } from "../errors.ts";
@@ -11,7 +12,7 @@ import { checkReach } from "../postgres/os_user.ts";
 import { readStatus } from "../postgres/postmaster.ts";
 import { type Cluster, configure, localTarget, stopCluster } from "../postgres/server.ts";
 import { writeIdentity, writeWhole } from "../trust/certificates.ts";
-import { joinIdentityPaths, peerCertificatePath } from "../trust/join.ts";
+import { announcedPeerPath, joinIdentityPaths, peerCertificatePath } from "../trust/join.ts";
 import { clusterAt, programsFor } from "./cluster.ts";
 import { becomeSecondary } from "./database.ts";
 import { composeConfig, makeHome, parseToml, readPresent, writeConfig } from "./files.ts";
@@ -77,6 +78,7 @@ export async function setupSecondary(home: Home, options: SecondaryOptions, step
       await ensureIdentity(home, node);
       const join = joinIdentityPaths(home);
       writeIdentity(join.cert, join.key, pack.pair.join);
+      rmSync(announcedPeerPath(home), { force: true });
       writeWhole(peerCertificatePath(home), pack.pair.primary_certificate, 0o644);
       writeConfig(home, document);
     });

@@ -28,6 +28,11 @@ const joinDays = 30;
 const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 const remedy = "run setup again, or put back the file from a backup";
 
+/** What a node's certificate is for: its name, without the port that two nodes of one host are told apart by. */
+export function hostOf(nodeName: string): string {
+  return isIP(nodeName) ? nodeName : nodeName.replace(/:\d+$/, "").replace(/^\[|\]$/g, "");
+}
+
 /** A self-signed ECDSA P-256 certificate for `name`, a host name or an address, good as server and as client. */
 export async function makeIdentity(name: string, days = nodeDays, now = new Date()): Promise<Identity> {
   const crypto = webcrypto as unknown as Crypto;

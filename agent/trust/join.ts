@@ -10,6 +10,11 @@ export function peerCertificatePath(home: Home): string {
   return join(home.trustDir, "peer.crt");
 }
 
+/** What the peer will use next: see pins.ts. */
+export function announcedPeerPath(home: Home): string {
+  return join(home.trustDir, "peer_next.crt");
+}
+
 /** On the primary: the join certificate it accepts while a join is open. */
 export function joinCertificatePath(home: Home): string {
   return join(home.trustDir, "join.crt");
@@ -42,7 +47,7 @@ export function pinPeer(home: Home, pem: string): "pinned" | "already" {
   const wanted = fingerprint(pem, "the peer's certificate");
   const pinned = pinnedPeer(home);
   if (pinned !== null && fingerprint(pinned, peerCertificatePath(home)) === wanted) {
-    retireJoin(home);
+    closeJoin(home);
     return "already";
   }
   if (!existsSync(joinCertificatePath(home))) {
@@ -52,11 +57,13 @@ export function pinPeer(home: Home, pem: string): "pinned" | "already" {
     );
   }
   writeWhole(peerCertificatePath(home), pem, 0o644);
-  retireJoin(home);
+  rmSync(announcedPeerPath(home), { force: true }); // that of another peer
+  closeJoin(home);
   return "pinned";
 }
 
-function retireJoin(home: Home): void {
+/** Nobody may join any more with the pack that was made last. */
+export function closeJoin(home: Home): void {
   rmSync(joinCertificatePath(home), { force: true });
 }
 

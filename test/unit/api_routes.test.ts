@@ -23,6 +23,7 @@ function peerSide() {
       if (name !== "b.example") throw new RefusedError("Cannot join: no join is open", "make a new pack");
       return { pinned: true, name: "a.example" };
     },
+    takeCertificate: (request, shown) => ({ fingerprint: shown, in_use: request.certificate.includes("new") }),
     proveKey: (request) =>
       request.step === "begin"
         ? { name: "a.example", role: "primary", challenge: "ab".repeat(32) }
