@@ -15,9 +15,7 @@ import { checkImport } from "../agent/trust/import.ts";
 import { pinnedPeer } from "../agent/trust/join.ts";
 import { beginRenewal, finishAlone, readRenewal, type Renewal } from "../agent/trust/renewal.ts";
 import { type Context, contextOf, parseText } from "./context.ts";
-
-/** So long a command waits for the peer; the agent goes on by itself. */
-const patienceMs = 30_000;
+import { parseSeconds } from "./operate.ts";
 
 export function addCert(program: Command): void {
   const cert = program.command("cert").description("show and change the certificates of the peer API");
@@ -31,9 +29,10 @@ export function addCert(program: Command): void {
     });
   cert.command("renew")
     .description("a new self-signed certificate and key; the peer is told before it is used")
-    .action(async (_options: unknown, command: Command) => {
+    .option("--timeout <seconds>", "wait so long for the peer", parseSeconds, 30)
+    .action(async (options: { timeout: number }, command: Command) => {
       const context = contextOf(command);
-      await change(context, readConfig(context.home.configFile), null);
+      await change(context, readConfig(context.home.configFile), null, options.timeout);
     });
   cert.command("import")
     .description("a certificate of this node from an internal authority; it is checked before anything is replaced")
@@ -44,7 +43,8 @@ export function addCert(program: Command): void {
     )
     .option("--key <file>", "PEM: the private key", parseText)
     .option("--ca <file>", "PEM: the authority's certificates up to its root", parseText)
-    .action(async (file: string, options: { key?: string; ca?: string }, command: Command) => {
+    .option("--timeout <seconds>", "wait so long for the peer", parseSeconds, 30)
+    .action(async (file: string, options: { key?: string; ca?: string; timeout: number }, command: Command) => {
       const context = contextOf(command);
       const config = readConfig(context.home.configFile);
       const texts = {
@@ -54,7 +54,7 @@ export function addCert(program: Command): void {
       };
       const identity = checkImport(texts, hostOf(config.node.name), Date.now(), file);
       await tryHandshake(identity, file);
-      await change(context, config, identity);
+      await change(context, config, identity, options.timeout);
     });
 }
 
@@ -69,12 +69,12 @@ function read(file: string): string {
 }
 
 /** `identity` null: a new self-signed one. */
-async function change(context: Context, config: Config, identity: Identity | null): Promise<void> {
+async function change(context: Context, config: Config, identity: Identity | null, seconds: number): Promise<void> {
   const { home } = context;
   const known = pinnedPeer(home) !== null;
   const { renewal, runs } = await begin(home, config, identity);
   if (!known && !runs) finishAlone(home);
-  await waitForEnd(home, renewal, runs);
+  await waitForEnd(home, renewal, runs ? seconds : 0);
   const state = readRenewal(home)?.fingerprint === renewal.fingerprint ? "waiting" : "done";
   if (state === "waiting") {
     throw new UnreachableError(
@@ -104,9 +104,10 @@ async function begin(
   return { renewal: beginRenewal(home, made, new Date()), runs: false };
 }
 
-async function waitForEnd(home: Home, renewal: Renewal, runs: boolean): Promise<void> {
-  const end = performance.now() + patienceMs;
-  while (runs && readRenewal(home)?.fingerprint === renewal.fingerprint && performance.now() < end) await delay(100);
+/** The agent goes on by itself, however long this waits. */
+async function waitForEnd(home: Home, renewal: Renewal, seconds: number): Promise<void> {
+  const end = performance.now() + seconds * 1000;
+  while (readRenewal(home)?.fingerprint === renewal.fingerprint && performance.now() < end) await delay(100);
 }
 
 /** A few aligned lines. */

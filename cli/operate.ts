@@ -102,7 +102,8 @@ function parseOnOff(text: string): boolean {
   return text === "on";
 }
 
-function parseSeconds(text: string): number {
+/** A time given as an option. */
+export function parseSeconds(text: string): number {
   const seconds = /^\d{1,5}$/.test(text) ? Number(text) : 0;
   if (seconds < 1 || seconds > 86_400) throw new InvalidArgumentError("It must be a whole number, 1 to 86400.");
   return seconds;

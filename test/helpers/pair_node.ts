@@ -245,6 +245,12 @@ export class PairNode {
     return Number(/VmHWM:\s+(\d+) kB/.exec(text)?.[1]) / 1024;
   }
 
+  /** What the agent has now, in MB. */
+  memoryMb(): number {
+    const text = readFileSync(`/proc/${this.#agentPid}/status`, "utf8");
+    return Number(/VmRSS:\s+(\d+) kB/.exec(text)?.[1]) / 1024;
+  }
+
   tellLogs(): string {
     const tail = (path: string, lines: number) =>
       existsSync(path) ? readFileSync(path, "utf8").trimEnd().split("\n").slice(-lines).join("\n") : "(none)";

@@ -121,6 +121,28 @@ test("joining is refused for another pack and where no join is open", async () =
   assert.equal((await refused.json()).remedy, "make a new pack");
 });
 
+test("key proofs and new certificates are handed on, malformed ones are not", async () => {
+  const { app, post } = peerSide();
+  const hash = "cd".repeat(32);
+  const begin = { step: "begin", name: "b.example", role: "secondary", challenge: hash };
+  assert.equal((await (await post("/v1/key/proof", begin)).json()).name, "a.example");
+  const proven = await post("/v1/key/proof", { step: "prove", challenge: hash, proof: hash });
+  assert.deepEqual(await proven.json(), { same: true, proof: null });
+  for (const bad of [{}, { ...begin, step: "prove" }, { ...begin, challenge: "cd" }, { ...begin, role: "x" }]) {
+    assert.equal((await post("/v1/key/proof", bad)).status, 400);
+  }
+  const pem = "-----BEGIN CERTIFICATE-----\nnew";
+  const announced = await app.request(
+    "/v1/certificate",
+    { method: "POST", body: JSON.stringify({ certificate: pem }) },
+    { peerUse: "peer", peerCertificate: hash },
+  );
+  assert.deepEqual(await announced.json(), { fingerprint: hash, in_use: true });
+  for (const bad of [{}, { certificate: "x" }, { certificate: pem + "x".repeat(100_000) }]) {
+    assert.equal((await post("/v1/certificate", bad)).status, 400);
+  }
+});
+
 test("unknown paths and methods are answered in JSON", async () => {
   const { app } = peerSide();
   const missing = await app.request("/v1/nothing");
@@ -142,6 +164,7 @@ test("the OpenAPI document refers only to what it holds", async () => {
 
 test("the join certificate opens joining and discovery only", () => {
   assert.ok(mayReach("join", "POST", "/v1/join") && mayReach("join", "GET", "/v1/peer"));
+  for (const path of ["/v1/certificate", "/v1/key/proof"]) assert.equal(mayReach("join", "POST", path), false, path);
   for (const path of ["/v1/changes", "/v1/pack", "/v1/heartbeat", "/v1/join"]) {
     assert.equal(mayReach("join", "GET", path), false, path);
     assert.equal(mayReach("peer", "GET", path), true, path);

@@ -12,7 +12,8 @@ import { z } from "zod";
 import { PeerClient } from "../../agent/api/client.ts";
 import { type PeerEnv, type PeerListener, servePeers } from "../../agent/api/serve.ts";
 import { AgentError, RefusedError, UnreachableError } from "../../agent/errors.ts";
-import { type Identity, makeIdentity } from "../../agent/trust/certificates.ts";
+import { fingerprint, type Identity, makeIdentity } from "../../agent/trust/certificates.ts";
+import { issue, makeAuthority } from "../helpers/authority.ts";
 
 const anything = z.unknown();
 let primary: Identity, secondary: Identity, joiner: Identity, stranger: Identity;
@@ -185,6 +186,54 @@ test("the join certificate retires with the request that it makes", async () => 
   assert.deepEqual(await joining.call("POST", "/v1/join", {}, anything), { use: "join" });
   await assert.rejects(joining.call("GET", "/v1/peer", undefined, anything), UnreachableError);
   assert.deepEqual(await clientOf(secondary).call("GET", "/v1/peer", undefined, anything), { use: "peer" });
+});
+
+test("a renewed certificate is taken over on either side without breaking a stream", async () => {
+  const renewed = await makeIdentity("a.example");
+  const ownNext = await makeIdentity("b.example");
+  const client = clientOf(secondary, primary.cert);
+  const stream = await client.openStream("GET", "/v1/changes", {});
+  const reader = stream[Symbol.asyncIterator]();
+  await reader.next();
+  // The client accepts both, then the listener shows the new one, then the client accepts nothing else.
+  client.reload({ cert: secondary.cert, key: secondary.key, pinned: [primary.cert, renewed.cert] });
+  listener.reload({ ...trust([secondary, "peer"], [ownNext, "peer"]), cert: renewed.cert, key: renewed.key });
+  assert.deepEqual(await client.call("GET", "/v1/peer", undefined, anything), { use: "peer" });
+  client.reload({ cert: ownNext.cert, key: ownNext.key, pinned: renewed.cert });
+  assert.deepEqual(await client.call("GET", "/v1/peer", undefined, anything), { use: "peer" });
+  await assert.rejects(clientOf(secondary).call("GET", "/v1/peer", undefined, anything), UnreachableError);
+  // The client's former certificate is dropped: its stream goes on, and it makes no new connection.
+  const superseded = new Set([fingerprint(secondary.cert)]);
+  listener.reload({ ...trust([ownNext, "peer"]), cert: renewed.cert, key: renewed.key, superseded });
+  for (let i = 0; i < 200; i++) assert.equal((await reader.next()).done, false);
+  await assert.rejects(
+    clientOf(secondary, renewed.cert).call("GET", "/v1/peer", undefined, anything),
+    UnreachableError,
+  );
+  stream.destroy();
+  listener.reload(trust([secondary, "peer"]));
+});
+
+test("of those whom an authority has issued to, the pinned one is let in", async () => {
+  const { middle, chain } = await makeAuthority();
+  const [server, pinned, other] = await Promise.all(
+    ["127.0.0.1", "b.example", "b.example"].map((name) => issue({ names: [name], issuer: middle })),
+  );
+  const own = await servePeers({
+    listen: { host: "127.0.0.1", port: 0 },
+    tls: { cert: server.cert + chain, key: server.key, trusted: [{ pem: pinned.cert + chain, use: "peer" }] },
+    app: new Hono<PeerEnv>().get("/v1/peer", (c) => c.json(c.env.peerCertificate)),
+    raw: {},
+  });
+  const call = ({ cert, key }: Identity, by: Identity) =>
+    clientOf({ cert: cert + chain, key }, by.cert + chain, own.port).call("GET", "/v1/peer", undefined, anything);
+  try {
+    assert.equal(await call(pinned, server), fingerprint(pinned.cert));
+    await assert.rejects(call(other, server), UnreachableError);
+    await assert.rejects(call(pinned, other), UnreachableError);
+  } finally {
+    await own.close();
+  }
 });
 
 test("reload ends streams of a certificate that is no longer trusted; close ends all", async () => {
