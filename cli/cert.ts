@@ -29,10 +29,11 @@ export function addCert(program: Command): void {
     });
   cert.command("renew")
     .description("a new self-signed certificate and key; the peer is told before it is used")
+    .option("--now", "use it at once, without asking the peer, which must then be given it by hand")
     .option("--timeout <seconds>", "wait so long for the peer", parseSeconds, 30)
-    .action(async (options: { timeout: number }, command: Command) => {
+    .action(async (options: Patience, command: Command) => {
       const context = contextOf(command);
-      await change(context, readConfig(context.home.configFile), null, options.timeout);
+      await change(context, readConfig(context.home.configFile), null, options);
     });
   cert.command("import")
     .description("a certificate of this node from an internal authority; it is checked before anything is replaced")
@@ -43,8 +44,9 @@ export function addCert(program: Command): void {
     )
     .option("--key <file>", "PEM: the private key", parseText)
     .option("--ca <file>", "PEM: the authority's certificates up to its root", parseText)
+    .option("--now", "use it at once, without asking the peer, which must then be given it by hand")
     .option("--timeout <seconds>", "wait so long for the peer", parseSeconds, 30)
-    .action(async (file: string, options: { key?: string; ca?: string; timeout: number }, command: Command) => {
+    .action(async (file: string, options: Patience & { key?: string; ca?: string }, command: Command) => {
       const context = contextOf(command);
       const config = readConfig(context.home.configFile);
       const texts = {
@@ -54,7 +56,7 @@ export function addCert(program: Command): void {
       };
       const identity = checkImport(texts, hostOf(config.node.name), Date.now(), file);
       await tryHandshake(identity, file);
-      await change(context, config, identity, options.timeout);
+      await change(context, config, identity, options);
     });
 }
 
@@ -68,25 +70,33 @@ function read(file: string): string {
   }
 }
 
+interface Patience {
+  readonly timeout: number;
+  readonly now?: boolean;
+}
+
 /** `identity` null: a new self-signed one. */
-async function change(context: Context, config: Config, identity: Identity | null, seconds: number): Promise<void> {
+async function change(context: Context, config: Config, identity: Identity | null, wish: Patience): Promise<void> {
   const { home } = context;
+  const { now = false } = wish;
   const known = pinnedPeer(home) !== null;
-  const { renewal, runs } = await begin(home, config, identity);
-  if (!known && !runs) finishAlone(home);
-  await waitForEnd(home, renewal, runs ? seconds : 0);
-  const state = readRenewal(home)?.fingerprint === renewal.fingerprint ? "waiting" : "done";
-  if (state === "waiting") {
+  const { renewal, runs } = await begin(home, config, identity, now);
+  if (!runs && (now || !known)) finishAlone(home);
+  await waitForEnd(home, renewal, runs ? wish.timeout : 0);
+  if (readRenewal(home)?.fingerprint === renewal.fingerprint) {
     throw new UnreachableError(
       `Cannot finish yet: ${runs ? `${config.peer.name} has not answered` : "no agent runs for this home"}`,
-      "wait: the new certificate is ready, and the agent goes on by itself as soon as it reaches its peer; see agent cert show",
+      "wait: the new certificate is ready, and the agent goes on by itself once it reaches its peer; see agent cert show",
     );
   }
   const view = viewCertificates(home);
-  const after = known || config.node.role === "secondary"
-    ? [`${config.peer.name} accepts it, and the former one no more.`]
-    : ["A pack made before carries the former one: make it again with agent pack create."];
-  context.print({ state, ...view }, [renderCertificates(view, Date.now()), ...after].join("\n"));
+  const peer = config.peer.name;
+  const after = now && known
+    ? `Copy ${home.nodeCertificate} to conf/tls/trust/peer.crt on ${peer}: until then it does not know this node.`
+    : known
+    ? `${peer} accepts it, and the former one no more.`
+    : "A pack made before carries the former one: make it again with agent pack create.";
+  context.print({ state: "done", ...view }, `${renderCertificates(view, Date.now())}\n${after}`);
 }
 
 /** By the agent if one runs, so that no two work on the same files. */
@@ -94,9 +104,13 @@ async function begin(
   home: Home,
   config: Config,
   identity: Identity | null,
+  now: boolean,
 ): Promise<{ renewal: Renewal; runs: boolean }> {
   try {
-    return { renewal: await callAgent<Renewal>(home.adminSocket, "POST", "/certificate", { identity }), runs: true };
+    return {
+      renewal: await callAgent<Renewal>(home.adminSocket, "POST", "/certificate", { identity, now }),
+      runs: true,
+    };
   } catch (error) {
     if (!(error instanceof UnreachableError)) throw error;
   }

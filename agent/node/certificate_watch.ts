@@ -13,7 +13,7 @@ import { fingerprint, hostOf, makeIdentity, readIdentity } from "../trust/certif
 import { expiryAlerts } from "../trust/certificate_view.ts";
 import { checkImport } from "../trust/import.ts";
 import { joinIdentityPaths } from "../trust/join.ts";
-import { takeAnnouncement } from "../trust/pins.ts";
+import { pinnedPeers, takeAnnouncement } from "../trust/pins.ts";
 import {
   afterAnswer,
   beginRenewal,
@@ -41,6 +41,8 @@ export interface CertificateWatchOptions {
 const renewalRequest = z.strictObject({
   /** PEM; null: a new one that is signed by itself. */
   identity: z.strictObject({ cert: z.string().max(100_000), key: z.string().max(20_000) }).nullable(),
+  /** In use at once, without asking the peer. */
+  now: z.boolean(),
 });
 
 const log = getLogger(["hapair", "certificates"]);
@@ -76,15 +78,15 @@ export class CertificateWatch {
 
   /** What `agent cert renew` and `agent cert import` ask for. */
   operations(): AdminOperation[] {
-    return [adminOperation("/certificate", renewalRequest, ({ identity }) => this.#begin(identity))];
+    return [adminOperation("/certificate", renewalRequest, (request) => this.#begin(request))];
   }
 
   /** The peer tells of a new certificate of its own. */
   take({ certificate }: CertificateRequest, shown: string): CertificateAnswer {
     const { home, peer, reload, config } = this.options;
-    const before = peer.tls().trusted.length;
+    const before = pinnedPeers(home).join();
     const taken = takeAnnouncement(home, certificate, shown, Date.now());
-    if (taken.dropped !== null || peer.tls().trusted.length !== before) {
+    if (pinnedPeers(home).join() !== before) {
       peer.takeOver(taken.dropped);
       reload();
       const what = taken.dropped === null
@@ -95,32 +97,42 @@ export class CertificateWatch {
     return { fingerprint: taken.fingerprint, in_use: taken.inUse };
   }
 
-  async #begin(given: { cert: string; key: string } | null): Promise<Renewal> {
+  async #begin({ identity: given, now }: z.infer<typeof renewalRequest>): Promise<Renewal> {
     const { home, config } = this.options;
     const { name } = config.node;
     const identity = given === null
       ? await makeIdentity(hostOf(name))
       : checkImport({ bundle: given.cert, key: given.key }, hostOf(name), Date.now(), "the certificate");
     const renewal = beginRenewal(home, identity, new Date());
+    if (now) {
+      finishAlone(home);
+      this.#takeOver();
+      return renewal;
+    }
     log.info("a new certificate is ready: it is used once {peer} has pinned it", { peer: config.peer.name });
     this.#watch.wake();
     return renewal;
   }
 
   async #turn(): Promise<void> {
-    const { home, peer, reload, config } = this.options;
+    const { home, peer, config } = this.options;
     this.#alerts = expiryAlerts(home, config, Date.now());
     if (readRenewal(home) !== null) {
       if (!peer.pinned) finishAlone(home);
       // A secondary that has not joined yet is not known by its certificate.
       else if (!existsSync(joinIdentityPaths(home).cert)) await this.#bring();
     }
-    // A command may have changed it while this agent ran.
+    this.#takeOver();
+  }
+
+  /** This node's certificate, where it was changed without asking the peer. */
+  #takeOver(): void {
+    const { home, peer, reload } = this.options;
     const { cert } = readIdentity(home.nodeCertificate, home.nodeKey);
     if (fingerprint(cert) === fingerprint(peer.certificate)) return;
     peer.takeOver();
     reload();
-    log.info("this node's certificate has changed: taken over");
+    log.warn("this node's certificate has changed: the peer must know it by hand, or not know this node yet");
   }
 
   /** Tells the peer, uses it, shows that it is in use: as far as it goes now. */

@@ -101,7 +101,7 @@ export function endRenewal(home: Home): void {
   removeDurably(renewalPaths(home).state);
 }
 
-/** Where no peer knows this node yet, or it is to be set up anew, nobody has to be told. */
+/** Where no peer knows this node yet, or it is to be set up anew, or cannot be told, it is done without asking it. */
 export function finishAlone(home: Home): void {
   if (readRenewal(home) === null) return;
   switchIdentity(home);

@@ -1,7 +1,7 @@
 // Certificates of a running pair are renewed on both sides, replaced by those of an authority, and renewed while the other
 // side is away. Nothing is restarted, the change stream is one from beginning to end, and a former certificate lets nobody in.
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { waitEqual } from "../helpers/equality.ts";
 import { issue, makeAuthority, serverAuth } from "../helpers/authority.ts";
@@ -144,6 +144,15 @@ scopedTest("certificates are renewed and imported while the pair runs", async (s
     await node.waitStatus("without alarm", ({ alerts }) => !alerts.some(({ name }) => name.includes("certificate")));
   }
   await checkPair(pair, 3);
+
+  // Without asking the peer: it is given the certificate by hand.
+  await secondary.agent(["cert", "renew", "--now"]);
+  copyFileSync(
+    join(secondary.home, "conf", "tls", "node.crt"),
+    join(primary.home, "conf", "tls", "trust", "peer.crt"),
+  );
+  await waitSteady(pair, 90_000);
+  await checkPair(pair, 5);
 
   // And all that is there after a restart of both.
   await secondary.stop();
