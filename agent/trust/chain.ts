@@ -11,7 +11,7 @@ const clockMs = 300_000;
 
 /** The certificates in a PEM text, one by one, in their order. Whatever else is in it is left out. */
 export function splitPem(text: string): string[] {
-  const found = text.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? [];
+  const found = text.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
   return found.map((pem) => pem.replace(/\r/g, "") + "\n");
 }
 

@@ -184,6 +184,7 @@ scopedTest("what is not fit is not pinned", async (scope) => {
     [(await issue({ names: ["a"], issuer: middle })).cert, /whose certificate is not with it/],
     [middle.cert + chain, /of an authority/],
     [made[5].cert, /it is this node's own/],
+    ["-----BEGIN CERTIFICATE-----\n".repeat(3700), /no certificate is in it/],
   ];
   for (const [text, message] of unfit) {
     assert.throws(() => take(text), (error: unknown) => {
