@@ -12,6 +12,7 @@ export interface Home {
   readonly trustDir: string;
   readonly replicationDir: string;
   readonly packFile: string;
+  readonly backupDir: string;
   readonly runDir: string;
   readonly adminSocket: string;
   readonly stateFile: string;
@@ -32,6 +33,7 @@ export function homeAt(root: string): Home {
     trustDir: join(root, "conf", "tls", "trust"),
     replicationDir: join(root, "replication"),
     packFile: join(root, "replication", "HAPack.zip"),
+    backupDir: join(root, "backup"),
     runDir: join(root, "run"),
     adminSocket: join(root, "run", "agent.sock"),
     stateFile: join(root, "run", "state.json"),

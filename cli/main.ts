@@ -3,6 +3,7 @@ import process from "node:process";
 import { Command, CommanderError } from "commander";
 import { agentVersion } from "../agent/version.ts";
 import { addCert } from "./cert.ts";
+import { addBackup, addRestore } from "./backup.ts";
 import { addConflicts } from "./conflicts.ts";
 import { describeError } from "./context.ts";
 import { addKey } from "./key.ts";
@@ -25,6 +26,8 @@ const subcommands = [
   addPack,
   addKey,
   addCert,
+  addBackup,
+  addRestore,
 ];
 
 function makeProgram(): Command {

@@ -1,7 +1,7 @@
 // `agent pack create|inspect|verify`: packs apart from setup.
 import { resolve } from "node:path";
 import type { Command } from "commander";
-import { inspectPack, openPack } from "../agent/pack/open.ts";
+import { inspectPack, openCopy } from "../agent/pack/open.ts";
 import { createNewPack } from "../agent/setup/create_pack.ts";
 import { chooseKey } from "../agent/setup/key.ts";
 import { contextOf, parseText } from "./context.ts";
@@ -18,17 +18,19 @@ export function addPack(program: Command): void {
       context.print({ pack: file, pack_bytes: fileBytes, ...manifest }, `Ready: ${file}`);
     });
   pack.command("inspect")
-    .description("show what a pack says of itself, without authenticating it")
+    .description("show what a pack or a backup says of itself, without authenticating it")
     .argument("<file>", "HAPack.zip", parseText)
     .action(async (file: string, _options: unknown, command: Command) => {
       const context = contextOf(command);
       const manifest = await inspectPack(resolve(file));
-      const { postgres, members } = manifest;
+      const { postgres, members, backup } = manifest;
       context.print(
         manifest,
         [
-          `pack of         ${manifest.primary.name} (${manifest.primary.address})`,
-          `for             ${manifest.secondary.name} (${manifest.secondary.address})`,
+          ...(backup ? [`backup of       the ${backup.role} ${backup.node}; no secondary can be made from it`] : [
+            `pack of         ${manifest.primary.name} (${manifest.primary.address})`,
+            `for             ${manifest.secondary.name} (${manifest.secondary.address})`,
+          ]),
           `made            ${manifest.created_at} by version ${manifest.agent_version}`,
           `pair            ${manifest.pair_id}, generation ${manifest.generation}`,
           `PostgreSQL      ${postgres.version}, database ${postgres.dbname}, port ${postgres.port}`,
@@ -39,18 +41,20 @@ export function addPack(program: Command): void {
       );
     });
   pack.command("verify")
-    .description("verify a pack with the master key: every byte, every file")
+    .description("verify a pack or a backup with the master key: every byte, every file")
     .argument("<file>", "HAPack.zip", parseText)
     .option("--key <file>", "the master key (default: that of manage_key.conf)", parseText)
     .action(async (file: string, options: { key?: string }, command: Command) => {
       const context = contextOf(command);
       const steps = watchSteps(context);
-      const opened = await openPack(resolve(file), chooseKey(context.home, options));
+      const opened = await openCopy(resolve(file), chooseKey(context.home, options));
       try {
         const result = await steps.run("verified", () => opened.verify(steps.progress("verified")));
+        const { generation, backup } = opened.manifest;
         context.print(
-          { ok: true, ...result, generation: opened.manifest.generation },
-          `${result.files} files, ${Math.round(result.bytes / 1e6)} MB: all as PostgreSQL's manifest says`,
+          { ok: true, ...result, generation, ...(backup ? { backup } : {}) },
+          `${backup ? `backup of the ${backup.role} ${backup.node}: ` : ""}${result.files} files, ` +
+            `${Math.round(result.bytes / 1e6)} MB: all as PostgreSQL's manifest says`,
         );
       } finally {
         await opened.close();

@@ -28,7 +28,9 @@ export async function beginBaseBackup(target: Target, sql: Sql): Promise<BaseBac
     select spcname from pg_tablespace where spcname not in ('pg_default', 'pg_global') order by 1`;
   if (tablespaces.length) {
     throw new AgentError(
-      `Cannot make a pack: this server has tablespaces of its own (${tablespaces.map((t) => t.spcname).join(", ")})`,
+      `Cannot copy the database: this server has tablespaces of its own (${
+        tablespaces.map((t) => t.spcname).join(", ")
+      })`,
       "move their tables with ALTER TABLE ... SET TABLESPACE pg_default and drop them",
     );
   }
@@ -116,7 +118,7 @@ async function manifest(chunks: AsyncGenerator<Buffer>): Promise<Buffer> {
 
 function failed(error: unknown): AgentError {
   return new AgentError(
-    `Cannot make a pack: the base backup failed: ${reason(error)}`,
+    `Cannot copy the database: the base backup failed: ${reason(error)}`,
     "look into the server's log; max_wal_senders must leave room for one more session",
     { cause: error },
   );

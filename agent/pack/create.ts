@@ -7,12 +7,22 @@ import type { MasterKey } from "../trust/key.ts";
 import { encrypt } from "./age.ts";
 import { type BackupManifest, BackupManifestError, parseBackupManifest } from "./backup_manifest.ts";
 import { beginBaseBackup } from "./base_backup.ts";
-import { manifestMac, type Member, memberNames, packFormat, type PackManifest, type PairPart } from "./manifest.ts";
+import {
+  manifestMac,
+  type Member,
+  memberNames,
+  packFormat,
+  type PackManifest,
+  type PairPart,
+  type SharedPart,
+} from "./manifest.ts";
 import { Meter } from "./streams.ts";
 import { type PackWriter, writeZip } from "./zip_file.ts";
 
 /** What the manifest says besides what the server and the backup tell. */
 export type PackFacts = Pick<PackManifest, "agent_version" | "pair_id" | "generation" | "primary" | "secondary"> & {
+  /** Set for a backup. */
+  readonly backup?: PackManifest["backup"];
   /** The port the secondary's PostgreSQL gets unless it is told another one. */
   readonly port: number;
 };
@@ -24,7 +34,10 @@ export interface PackRequest {
   readonly sql: Sql;
   readonly key: MasterKey;
   readonly facts: PackFacts;
-  readonly pair: PairPart;
+  /** Of a pack; a backup has the shared part only. */
+  readonly pair: PairPart | SharedPart;
+  /** Refuse to take the place of a file that is there. */
+  readonly keepPresent?: boolean;
   /** Plain bytes so far, and an estimate of all. */
   readonly onProgress?: (bytes: number, total: number) => void;
 }
@@ -35,10 +48,10 @@ export interface CreatedPack {
   readonly plainBytes: number;
 }
 
-/** Makes the pack. The logical slot that the secondary will read from must exist already. */
+/** Makes the pack. The logical slot that the secondary will read from must exist already; a backup needs none. */
 export async function createPack(request: PackRequest): Promise<CreatedPack> {
   const server = await describeServer(request.sql);
-  const zip = await writeZip(request.file);
+  const zip = await writeZip(request.file, { keepPresent: request.keepPresent });
   try {
     const created = await fill(zip, request, server);
     return { ...created, fileBytes: await zip.commit() };
@@ -117,7 +130,9 @@ function parse(bytes: Uint8Array): BackupManifest {
     return parseBackupManifest(bytes);
   } catch (cause) {
     if (!(cause instanceof BackupManifestError || cause instanceof SyntaxError)) throw cause;
-    throw new AgentError(`Cannot make a pack: ${cause.message}`, "look into the server's log and try again", { cause });
+    throw new AgentError(`Cannot copy the database: ${cause.message}`, "look into the server's log and try again", {
+      cause,
+    });
   }
 }
 

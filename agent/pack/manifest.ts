@@ -5,6 +5,7 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 import { z } from "zod";
 import { parseLsn } from "../change/lsn.ts";
 import { UsageError } from "../errors.ts";
+import { roles } from "../report.ts";
 import { manifestMacKey, type MasterKey } from "../trust/key.ts";
 
 export const packFormat = 1;
@@ -49,18 +50,25 @@ const manifest = z.strictObject({
     end_lsn: lsn,
     timeline: z.number().int().min(1),
   }),
+  /** Where it was taken, if it is a backup: it seeds no secondary. */
+  backup: z.strictObject({ node: z.string().min(1), role: z.enum(roles) }).optional(),
   members: z.array(member),
 });
 export type PackManifest = z.infer<typeof manifest>;
 export type Member = z.infer<typeof member>;
 
-const pair = z.strictObject({
-  primary_certificate: z.string().includes("BEGIN CERTIFICATE"),
-  join: z.strictObject({ cert: z.string().includes("BEGIN CERTIFICATE"), key: z.string().includes("PRIVATE KEY") }),
+const shared = z.strictObject({
   /** The parts of agent.toml that both nodes must have alike, as TOML. */
   rules: z.string(),
   /** Settings of the primary that a copy without configuration files of its own gets. */
   settings: z.record(z.string().regex(/^[a-z_]+$/), z.string().regex(/^[^\r\n\0]*$/)),
+});
+/** pair.json of a backup: nothing that lets anybody in. */
+export type SharedPart = z.infer<typeof shared>;
+
+const pair = shared.extend({
+  primary_certificate: z.string().includes("BEGIN CERTIFICATE"),
+  join: z.strictObject({ cert: z.string().includes("BEGIN CERTIFICATE"), key: z.string().includes("PRIVATE KEY") }),
 });
 export type PairPart = z.infer<typeof pair>;
 
@@ -82,6 +90,11 @@ export function parseManifest(text: string, file: string): PackManifest {
 /** Parses the decrypted pair.json. */
 export function parsePair(text: string, file: string): PairPart {
   return check(pair, parseJson(text, memberNames.pair, file), memberNames.pair, file);
+}
+
+/** The same of a backup. */
+export function parseShared(text: string, file: string): SharedPart {
+  return check(shared, parseJson(text, memberNames.pair, file), memberNames.pair, file);
 }
 
 function parseJson(text: string, name: string, file: string): unknown {

@@ -16,6 +16,8 @@ import {
   type PairPart,
   parseManifest,
   parsePair,
+  parseShared,
+  type SharedPart,
 } from "./manifest.ts";
 import { collect, Meter } from "./streams.ts";
 import { openZip, type ZipMembers } from "./zip_file.ts";
@@ -24,14 +26,21 @@ const smallBytes = 1 << 20;
 const backupManifestBytes = 520 << 20;
 const remedy = "copy the pack again and whole, or make a new one with agent pack create on the primary";
 
-export interface OpenPack {
+/** A pack or a backup. */
+export interface OpenCopy {
   readonly manifest: PackManifest;
-  readonly pair: PairPart;
+  readonly shared: SharedPart;
+  /** null for a backup. */
+  readonly pair: PairPart | null;
   /** Reads every file and compares it with PostgreSQL's manifest. `onProgress` gets encrypted bytes. */
   verify(onProgress?: (bytes: number, total: number) => void): Promise<{ files: number; bytes: number }>;
   /** The same, while the files are written to a new folder that becomes `pgdata` at the very end. */
   extract(pgdata: string, options: ExtractOptions): Promise<Extracted>;
   close(): Promise<void>;
+}
+
+export interface OpenPack extends OpenCopy {
+  readonly pair: PairPart;
 }
 
 export interface ExtractOptions {
@@ -59,8 +68,19 @@ export async function inspectPack(file: string): Promise<PackManifest> {
   }
 }
 
-/** Opens a pack and authenticates its manifest with the master key. The caller closes it. */
+/** Opens a pack that a secondary can be made from; a backup is none. The caller closes it. */
 export async function openPack(file: string, key: MasterKey): Promise<OpenPack> {
+  const { pair, ...opened } = await openCopy(file, key);
+  if (pair !== null) return { ...opened, pair };
+  await opened.close();
+  throw new UsageError(
+    `Cannot use ${file}: it is a backup of ${opened.manifest.backup?.node}, not a pack for a secondary`,
+    "make a pack with agent pack create on the primary; agent restore puts a backup back",
+  );
+}
+
+/** Opens a pack or a backup and authenticates its manifest with the master key. The caller closes it. */
+export async function openCopy(file: string, key: MasterKey): Promise<OpenCopy> {
   const zip = await openZip(file);
   try {
     const bytes = await small(zip, memberNames.manifest, file);
@@ -70,9 +90,11 @@ export async function openPack(file: string, key: MasterKey): Promise<OpenPack> 
     const members = new Map(manifest.members.map((member) => [member.name, member]));
     const context: Context = { file, key, zip, members };
     for (const name of [memberNames.data, memberNames.backupManifest, memberNames.pair]) checkSize(context, name);
-    const pair = parsePair((await whole(context, memberNames.pair, smallBytes)).toString("utf8"), file);
+    const text = (await whole(context, memberNames.pair, smallBytes)).toString("utf8");
+    const pair = manifest.backup ? null : parsePair(text, file);
     return {
       manifest,
+      shared: pair ?? parseShared(text, file),
       pair,
       verify: (onProgress) => readFiles(context, manifest, nowhere, onProgress),
       extract: (pgdata, options) => extract(context, manifest, pgdata, options),

@@ -1,11 +1,11 @@
 // The zip around a pack's members: written to a temporary file and renamed when whole, read strictly.
 // Members are stored, not compressed (they are encrypted). Never follows a name inside the zip to a path on disk.
-import { closeSync, fsyncSync, openSync } from "node:fs";
+import { closeSync, existsSync, fsyncSync, openSync } from "node:fs";
 import { type FileHandle, mkdir, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import process from "node:process";
 import { configure, type FileEntry, Reader, ZipReader, ZipWriter } from "@zip.js/zip.js";
-import { AgentError, reason, UsageError } from "../errors.ts";
+import { AgentError, reason, RefusedError, UsageError } from "../errors.ts";
 import { memberNames } from "./manifest.ts";
 import { Handover, toWebStream } from "./streams.ts";
 
@@ -19,13 +19,14 @@ export interface PackWriter {
   discard(): Promise<void>;
 }
 
-/** Begins `path`.tmp; `path` itself stays as it is until commit(). */
-export async function writeZip(path: string): Promise<PackWriter> {
+/** Begins `path`.tmp; `path` itself stays as it is until commit(), and for ever where it is kept. */
+export async function writeZip(path: string, { keepPresent = false } = {}): Promise<PackWriter> {
   const temporary = `${path}.tmp`;
   let file: FileHandle;
+  if (keepPresent) refusePresent(path, temporary);
   try {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    await rm(temporary, { force: true });
+    if (!keepPresent) await rm(temporary, { force: true });
     file = await open(temporary, "wx", 0o600);
   } catch (cause) {
     throw new AgentError(`Cannot write ${path}: ${reason(cause)}`, "name a folder that can be written", { cause });
@@ -47,6 +48,7 @@ export async function writeZip(path: string): Promise<PackWriter> {
     async commit() {
       await zip.close();
       await file.sync();
+      if (keepPresent) refusePresent(path);
       await file.close();
       await rename(temporary, path);
       syncFolder(dirname(path));
@@ -57,6 +59,17 @@ export async function writeZip(path: string): Promise<PackWriter> {
       await rm(temporary, { force: true });
     },
   };
+}
+
+function refusePresent(...paths: string[]): void {
+  const present = paths.find((path) => existsSync(path));
+  if (present === undefined) return;
+  throw new RefusedError(
+    `Cannot write ${present}: it is there already`,
+    present.endsWith(".tmp")
+      ? "wait for the one who writes it, or remove what an interrupted command has left"
+      : "name a new file: nothing is overwritten",
+  );
 }
 
 /** Makes a rename in `folder` durable. */
@@ -76,6 +89,9 @@ export interface ZipMembers {
   close(): Promise<void>;
 }
 
+/** A directory of five members, and the pieces that members are read in, are far smaller. */
+const mostReadBytes = 1 << 20;
+
 class HandleReader extends Reader<FileHandle> {
   constructor(readonly file: FileHandle, size: number) {
     super(file);
@@ -83,6 +99,9 @@ class HandleReader extends Reader<FileHandle> {
   }
 
   override async readUint8Array(index: number, length: number): Promise<Uint8Array> {
+    // The length may be what a header claims.
+    length = Math.max(0, Math.min(length, this.size - index));
+    if (length > mostReadBytes) throw new Error(`it claims a directory of ${length} bytes`);
     const bytes = new Uint8Array(length);
     let done = 0;
     while (done < length) {

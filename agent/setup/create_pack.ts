@@ -2,15 +2,14 @@
 import { readConfig } from "../config.ts";
 import { RefusedError } from "../errors.ts";
 import type { Home } from "../home.ts";
-import { connectionError, openPool, type Target } from "../postgres/connect.ts";
-import { localTarget } from "../postgres/server.ts";
+import { connectionError, openPool } from "../postgres/connect.ts";
 import { readIdentity } from "../trust/certificates.ts";
 import { requireKey } from "../trust/key_watch.ts";
 import { finishAlone } from "../trust/renewal.ts";
 import { readToml, sharedRules } from "./files.ts";
 import { named } from "./names.ts";
 import { checkReplaceable, makeNewPack } from "./new_pack.ts";
-import { parseDatabaseUrl } from "./server.ts";
+import { configuredTarget, ownAddress } from "./configured.ts";
 import type { Steps } from "./steps.ts";
 
 export async function createNewPack(home: Home, { replace = false }: { replace?: boolean }, steps: Steps) {
@@ -23,20 +22,15 @@ export async function createNewPack(home: Home, { replace = false }: { replace?:
   finishAlone(home);
   const { cert } = readIdentity(home.nodeCertificate, home.nodeKey);
   const { postgres, node, peer } = config;
-  const target: Target = postgres.url
-    ? parseDatabaseUrl(postgres.url, postgres.dbname)
-    : localTarget({ socketDir: home.runDir, port: postgres.port }, postgres.dbname);
+  const target = configuredTarget(home, config);
   const sql = openPool(target, { purpose: "pack" });
   try {
-    // The node's own address is its name where it listens everywhere; the peer knows it by that.
-    const host = node.name.includes(":") || !node.listen.startsWith("0.0.0.0:") ? null : node.name;
-    const address = host === null ? node.listen : `${host}:${node.listen.split(":").at(-1)}`;
     return await makeNewPack({
       home,
       target,
       sql,
       key,
-      primary: { ...named(address), name: node.name },
+      primary: { ...named(ownAddress(config)), name: node.name },
       secondary: { ...named(peer.address), name: peer.name },
       port: postgres.port,
       certificate: cert,

@@ -116,8 +116,11 @@ export async function becomeSecondary(
   }
 }
 
-// Prepared at the primary, it will be committed or rolled back there, and come as a change like any other.
-async function rollbackPrepared(target: Target): Promise<void> {
+/**
+ * What is prepared in a copy ends with it. Prepared at the primary, it will be committed or rolled back there, and come to
+ * the secondary as a change like any other. Returns what it was called.
+ */
+export async function rollbackPrepared(target: Target): Promise<string[]> {
   const list = openPool(target, { purpose: "setup", max: 1 });
   try {
     const found = await list<{ gid: string; database: string }[]>`SELECT gid, database FROM pg_prepared_xacts`;
@@ -129,6 +132,7 @@ async function rollbackPrepared(target: Target): Promise<void> {
         await sql.end({ timeout: 5 });
       }
     }
+    return found.map(({ gid }) => gid);
   } finally {
     await list.end({ timeout: 5 });
   }
