@@ -5,6 +5,7 @@ import type { Frame } from "../change/frames.ts";
 import type { Lsn } from "../change/lsn.ts";
 import {
   type Begin,
+  checkChange,
   decodeBegin,
   decodeCommit,
   DecodeError,
@@ -194,11 +195,13 @@ export class Inbox {
     let relation: Relation | null = null;
     let truncated = none;
     if (message[0] === tag.insert || message[0] === tag.update || message[0] === tag.delete) {
-      relation = this.relations.get(message.readUInt32BE(1)) ?? null;
+      relation = message.length < 5 ? null : this.relations.get(message.readUInt32BE(1)) ?? null;
       if (!relation) throw new DecodeError("Cannot apply: a change of a relation that was not described");
-    }
-    if (message[0] === tag.truncate) {
+      checkChange(message, relation.columns.length);
+    } else if (message[0] === tag.truncate) {
       truncated = decodeTruncate(message).relations.flatMap((oid) => this.relations.get(oid) ?? []);
+    } else if (message[0] !== tag.message) {
+      throw new DecodeError(`Cannot apply: unknown message ${message[0]}`);
     }
     this.ops.push({ message, relation, truncated, transaction: this.open });
     this.bytes += message.length + opOverheadBytes;

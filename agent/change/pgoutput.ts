@@ -181,6 +181,43 @@ export function decodeChange(message: Buffer): Change {
   return change;
 }
 
+/** Throws DecodeError unless an insert, update or delete is whole and its tuples have exactly so many columns. */
+export function checkChange(message: Buffer, columns: number): void {
+  let at = 5;
+  let part = message[at++];
+  if (part === 0x4b || part === 0x4f) { // K, O
+    at = skipColumns(message, at, columns);
+    if (message[0] === tag.delete) return checkEnd(message, at);
+    part = message[at++];
+  }
+  if (part !== 0x4e || message[0] === tag.delete) { // N
+    throw new DecodeError("Cannot decode message: a change without the tuple that it needs");
+  }
+  checkEnd(message, skipColumns(message, at, columns));
+}
+
+function skipColumns(message: Buffer, at: number, columns: number): number {
+  const { length } = message;
+  if (at + 2 > length || message.readUInt16BE(at) !== columns) {
+    throw new DecodeError(`Cannot decode message: not a tuple of ${columns} columns`);
+  }
+  at += 2;
+  for (let left = columns; left > 0; left--) {
+    const kind = message[at++];
+    if (kind === columnTag.binary || kind === columnTag.text) {
+      at += at + 4 > length ? length : 4 + message.readUInt32BE(at);
+      if (at > length) throw new DecodeError("Cannot decode message: a column goes beyond its end");
+    } else if (kind !== columnTag.null && kind !== columnTag.unchanged) {
+      throw new DecodeError(`Cannot decode message: unknown column kind ${kind}`);
+    }
+  }
+  return at;
+}
+
+function checkEnd(message: Buffer, at: number): void {
+  if (at !== message.length) throw new DecodeError("Cannot decode message: something follows after a change");
+}
+
 export function decodeTruncate(message: Buffer): Truncate {
   const cursor = new Cursor(message, 1);
   const count = cursor.uint32();

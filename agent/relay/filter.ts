@@ -17,6 +17,7 @@ import {
 } from "../change/marks.ts";
 import {
   type Begin,
+  checkChange,
   decodeBegin,
   decodeChange,
   decodeCommit,
@@ -199,15 +200,21 @@ export class Filter {
 
   private isInternal(message: Buffer): boolean {
     if (message[0] === tag.truncate) return false;
-    const relation = this.relations.get(message.readUInt32BE(1));
+    const relation = this.relationOf(message);
     return relation?.schema === ownSchema && relation.name !== conflictTable;
+  }
+
+  private relationOf(message: Buffer): KnownRelation | undefined {
+    if (message.length < 5) throw new DecodeError("Cannot relay: a change that is cut short");
+    return this.relations.get(message.readUInt32BE(1));
   }
 
   /** An entry of the conflict log that this node wrote; one that came from the peer must not go back. */
   private isOwnConflict(message: Buffer): boolean {
     if (message[0] !== tag.insert) return false;
-    const relation = this.relations.get(message.readUInt32BE(1));
-    if (relation?.schema !== ownSchema || relation.name !== conflictTable) return false;
+    const relation = this.relationOf(message);
+    if (relation?.schema !== ownSchema || relation.name !== conflictTable || relation.loggedBy < 0) return false;
+    checkChange(message, relation.columns.length);
     const { start, end } = decodeTuple(message, decodeChange(message).newTuple)[relation.loggedBy];
     return message.toString("utf8", start, end) === this.role;
   }
@@ -225,6 +232,7 @@ export class Filter {
     const { relation: oid, oldTuple, newTuple } = decodeChange(message);
     const relation = this.relations.get(oid);
     if (oldTuple < 0 || !relation) return;
+    checkChange(message, relation.columns.length);
     const keys = relation.full ? this.keysOfFull(relation) : relation.keys;
     // With the old row whole there is one for every update.
     if (newTuple >= 0 && sameKey(message, oldTuple, newTuple, keys)) return;
