@@ -1,5 +1,4 @@
 // Knocks at a node's peer API with any certificate, or none, as a stranger would, and says what came back.
-import { once } from "node:events";
 import { request } from "node:https";
 import { connect, type SecureVersion } from "node:tls";
 
@@ -31,7 +30,7 @@ export async function knock({ host, port, cert, key, maxVersion = "TLSv1.3" }: K
     socket.destroy();
   }, 60_000);
   socket.write("GET /v1/peer HTTP/1.1\r\nhost: peer\r\nconnection: close\r\n\r\n");
-  await once(socket, "close");
+  await new Promise((closed) => socket.once("close", closed));
   clearTimeout(timer);
   return said;
 }

@@ -2,7 +2,6 @@
 // the peer's name, expired, of another authority, with TLS 1.2, with no TLS at all. None is answered; the agents stay up,
 // their memory does not grow with the number of knocks, and the change stream goes on.
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
@@ -26,7 +25,7 @@ async function babble(node: PairNode, bytes: string): Promise<string> {
   socket.on("data", (data) => said += data.toString("latin1"));
   socket.on("error", () => {});
   socket.end(bytes, "latin1");
-  await once(socket, "close");
+  await new Promise((closed) => socket.once("close", closed));
   return said.startsWith("\x15") ? "" : said;
 }
 
