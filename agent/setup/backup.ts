@@ -6,7 +6,7 @@ import { AgentError } from "../errors.ts";
 import type { Home } from "../home.ts";
 import { type CreatedPack, createPack } from "../pack/create.ts";
 import { connectionError, openPool, type Sql } from "../postgres/connect.ts";
-import { readMasterKey } from "../trust/key.ts";
+import { requireKey } from "../trust/key_watch.ts";
 import { agentVersion } from "../version.ts";
 import { configuredTarget, ownAddress } from "./configured.ts";
 import { readFallbackSettings } from "./database.ts";
@@ -20,7 +20,7 @@ export async function makeBackup(
   steps: Steps,
 ): Promise<CreatedPack & { file: string }> {
   const config = readConfig(home.configFile);
-  const key = readMasterKey(home);
+  const key = requireKey(home);
   const { node, peer, postgres } = config;
   const file = options.file === undefined
     ? join(home.backupDir, backupName(node.name, new Date()))

@@ -4,7 +4,8 @@ import { resolve } from "node:path";
 import { UsageError } from "../errors.ts";
 import type { Home } from "../home.ts";
 import { rememberKey } from "../trust/key_print.ts";
-import { createKey, type MasterKey, readKeyFile, readMasterKey, writeKeyPath } from "../trust/key.ts";
+import { createKey, type MasterKey, readKeyFile, writeKeyPath } from "../trust/key.ts";
+import { requireKey } from "../trust/key_watch.ts";
 
 export interface KeyOptions {
   readonly key?: string;
@@ -14,7 +15,7 @@ export interface KeyOptions {
 /** Finds the key, or makes it if asked to. Writes nothing but a key that did not exist; nameKey() makes it count. */
 export function chooseKey(home: Home, options: KeyOptions): MasterKey {
   if (options.key === undefined) {
-    if (existsSync(home.manageKeyFile)) return readMasterKey(home);
+    if (existsSync(home.manageKeyFile)) return requireKey(home);
     throw new UsageError(
       "Cannot set up without a master key: none is named",
       "add --key FILE (and --create-key on the primary, to make it), or write its path into " + home.manageKeyFile,

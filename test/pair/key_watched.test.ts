@@ -66,9 +66,11 @@ scopedTest("the key is watched, and proven to be the peer's", async (scope) => {
   chmodSync(keyFile, 0o640);
   const refused = await primary.agent(["pack", "create", "--replace"], { expect: 2 });
   assert.match(refused.stderr, /others may read it \(mode 0640\)\nTry: chmod 600/);
+  await primary.agent(["backup"], { expect: 2 });
   writeFileSync(keyFile, other);
   chmodSync(keyFile, 0o600);
   const exchanged = await primary.agent(["pack", "create", "--replace"], { expect: 3 });
+  await primary.agent(["backup"], { expect: 3 });
   assert.match(exchanged.stderr, /not the key that this node was set up with\nTry: put the former key back/);
 
   // Accepted here, it is another one than the peer's, which both are told; accepted on both it is the pair's.
