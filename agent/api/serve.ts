@@ -9,6 +9,7 @@ import { getLogger } from "@logtape/logtape";
 import type { Hono } from "hono";
 import { AgentError, reason } from "../errors.ts";
 import { splitPem } from "../trust/chain.ts";
+import { Handshakes } from "./handshakes.ts";
 import { findFingerprint, mayReach, type PeerUse } from "./access.ts";
 
 export interface PeerTls {
@@ -44,7 +45,6 @@ interface Connection {
 }
 
 const log = getLogger(["hapair", "api", "peer"]);
-const handshakeTimeoutMs = 10_000;
 
 /** Listens for the peer. `raw` is keyed by path and takes GET and HEAD; all else goes to `app`. */
 export async function servePeers(options: {
@@ -57,6 +57,7 @@ export async function servePeers(options: {
   let trusted = fingerprints(options.tls);
   const connections = new Map<TLSSocket, Connection>();
   const sockets = new Set<Socket>();
+  const handshakes = new Handshakes();
 
   const http = createHttpServer({ headersTimeout: 10_000, requestTimeout: 30_000, keepAliveTimeout: 60_000 });
   http.on("request", (request, response) => {
@@ -72,6 +73,7 @@ export async function servePeers(options: {
   });
 
   const server = createTlsServer({ ...context(options.tls), ...demands }, (socket) => {
+    handshakes.ended(socket);
     track(sockets, socket);
     socket.on("error", (error) => log.debug("connection lost: {reason}", { reason: reason(error) }));
     const found = findFingerprint(trusted, socket.getPeerCertificate()?.fingerprint256);
@@ -84,7 +86,10 @@ export async function servePeers(options: {
     socket.once("close", () => connections.delete(socket));
     http.emit("connection", socket);
   });
-  server.on("connection", (socket: Socket) => track(sockets, socket));
+  server.on("connection", (socket: Socket) => {
+    track(sockets, socket);
+    handshakes.began(socket);
+  });
   server.on("tlsClientError", (error, socket) => {
     log.debug("refused {remote} in the handshake: {reason}", { remote: socket?.remoteAddress, reason: reason(error) });
   });
@@ -123,7 +128,6 @@ const demands = {
   requestCert: true,
   rejectUnauthorized: true,
   minVersion: "TLSv1.3",
-  handshakeTimeout: handshakeTimeoutMs,
 } as const;
 
 function context(tls: PeerTls): { cert: string; key: string; ca: string[] } {
