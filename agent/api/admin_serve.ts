@@ -64,7 +64,9 @@ async function listen(
   start: (server: Server, done: () => void) => void,
   explain: (error: NodeJS.ErrnoException) => AgentError,
 ): Promise<PlainListener> {
-  const server = createAdaptorServer({ fetch: app.fetch, overrideGlobalObjects: false }) as Server;
+  // HAProxy's checks are HTTP/1.0 and name no host: without one in its place they would be refused.
+  const hostname = "localhost";
+  const server = createAdaptorServer({ fetch: app.fetch, hostname, overrideGlobalObjects: false }) as Server;
   const sockets = new Set<Socket>();
   server.headersTimeout = 10_000;
   server.requestTimeout = 30_000;

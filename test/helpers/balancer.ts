@@ -3,7 +3,6 @@
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
-import { request } from "node:http";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
@@ -117,14 +116,14 @@ async function imitate(scope: Scope, servers: readonly Server[], check: Check): 
   return { host: "127.0.0.1", port };
 }
 
+/** Sent as HAProxy sends it: HTTP/1.0, no header at all. */
 function answersWell({ host, port }: Address, { method, path }: Check): Promise<boolean> {
   return new Promise((resolve) => {
-    const asked = request({ host, port, method, path, timeout: 2000, agent: false }, (answer) => {
-      answer.resume();
-      resolve(answer.statusCode === 200);
-    });
-    asked.on("timeout", () => asked.destroy());
-    asked.on("error", () => resolve(false));
-    asked.end();
+    const socket = connect({ host, port, timeout: 2000 }, () => socket.write(`${method} ${path} HTTP/1.0\r\n\r\n`));
+    let answer = "";
+    socket.on("data", (chunk) => answer += chunk);
+    socket.on("timeout", () => socket.destroy());
+    socket.on("error", () => socket.destroy());
+    socket.on("close", () => resolve(/^HTTP\/1\.[01] 200 /.test(answer)));
   });
 }

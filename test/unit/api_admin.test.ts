@@ -1,6 +1,7 @@
 // The admin API over a unix socket in a temporary folder, and the health listener over loopback.
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -61,6 +62,15 @@ test("a socket whose path is too long is said so", async () => {
   await assert.rejects(serveAdmin(join(folder, "x".repeat(120)), app()), /at most 103 characters/);
 });
 
+/** What is answered to a check as HAProxy sends it: no header at all, and the answer ends with the connection. */
+async function checkOf(port: number, line: string): Promise<string> {
+  const socket = connect(port, "127.0.0.1");
+  socket.write(`${line}\r\n\r\n`);
+  let answer = "";
+  for await (const chunk of socket) answer += chunk;
+  return answer;
+}
+
 test("the health API listens; a port that is taken is said so", async () => {
   const health = healthApp(() => ({
     name: "a",
@@ -76,6 +86,8 @@ test("the health API listens; a port that is taken is said so", async () => {
     const answer = await fetch(`http://127.0.0.1:${listener.port}/primary`);
     assert.equal(answer.status, 200);
     await answer.text();
+    assert.match(await checkOf(listener.port, "OPTIONS /primary HTTP/1.0"), /^HTTP\/1\.[01] 200 /);
+    assert.match(await checkOf(listener.port, "GET /replica HTTP/1.0"), /^HTTP\/1\.[01] 503 /);
     await assert.rejects(
       serveHealth({ host: "127.0.0.1", port: listener.port }, health),
       (error: unknown) => error instanceof AgentError && /taken by another program/.test(error.message),
