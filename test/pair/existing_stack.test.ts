@@ -59,18 +59,22 @@ async function idlePool(scope: Scope, node: PairNode, { target }: Pair): Promise
   };
 }
 
+/** The figures are those of the status. Asked again where something has changed between the two answers. */
 async function checkMetrics(node: PairNode, health: { host: string; port: number }): Promise<void> {
-  const found = await scrape(health);
-  const status = await node.status();
-  assert.equal(found.get(`state{state="${status.node.state}"}`), 1);
-  assert.equal(found.get(`peer_state{peer_state="${status.peer.state}"}`), 1);
-  assert.equal(found.get("writable"), Number(status.node.writable));
-  assert.equal(found.get("epoch"), status.node.epoch);
-  assert.equal(found.get("peer_reachable"), Number(status.peer.reachable));
-  assert.equal(found.get("conflicts"), status.conflicts.total);
-  for (const { name, severity } of status.alerts) {
-    assert.equal(found.get(`alert{name="${name}",severity="${severity}"}`), 1, name);
-  }
+  await waitFor(async () => {
+    const found = await scrape(health);
+    const status = await node.status();
+    assert.equal(found.get(`state{state="${status.node.state}"}`), 1);
+    assert.equal(found.get(`peer_state{peer_state="${status.peer.state}"}`), 1);
+    assert.equal(found.get("writable"), Number(status.node.writable));
+    assert.equal(found.get("epoch"), status.node.epoch);
+    assert.equal(found.get("peer_reachable"), Number(status.peer.reachable));
+    assert.equal(found.get("conflicts"), status.conflicts.total);
+    const alerts = [...found.keys()].filter((name) => name.startsWith("alert{"));
+    const expected = status.alerts.map(({ name, severity }) => `alert{name="${name}",severity="${severity}"}`);
+    assert.deepEqual(alerts.sort(), expected.sort());
+    return true;
+  }, { what: `the figures of the ${node.role}`, deadlineMs: 10_000 });
 }
 
 scopedTest("an application's stack goes through failover, handback and switchover", async (scope) => {
