@@ -6,7 +6,8 @@ import { z } from "zod";
 import { reason, UsageError } from "./errors.ts";
 import { danglingPolicies, defaultPolicy, deletePolicies, rowPolicies, uniquePolicies } from "./merge/policy.ts";
 
-const address = z.string().regex(/^(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$/, "must be host:port");
+const address = z.string().regex(/^(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$/, "must be host:port")
+  .refine((text) => splitAddress(text).port >= 1 && splitAddress(text).port <= 65_535, "must have a port, 1 to 65535");
 const milliseconds = (byDefault: number, atLeast: number) => z.number().int().min(atLeast).default(byDefault);
 
 /** The keys of one [[table]] besides `match`; each may be left out, but not all of them. */

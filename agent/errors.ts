@@ -4,10 +4,18 @@
 /** What went wrong ("Cannot ...: state") and what to try; `exitCode` as in the README's table. */
 export class AgentError extends Error {
   readonly exitCode: number = 1;
-  constructor(message: string, readonly remedy: string, options?: { cause?: unknown }) {
-    super(message, options);
+  readonly remedy: string;
+  constructor(message: string, remedy: string, options?: { cause?: unknown }) {
+    super(oneLine(message), options);
+    this.remedy = oneLine(remedy);
     this.name = new.target.name;
   }
+}
+
+/** One line, whatever was put into it: a name from a file or a peer may hold line breaks, or commands to a terminal. */
+function oneLine(text: string): string {
+  return text.replace(/\s*[\r\n\u2028\u2029]+\s*|\t+/g, " ")
+    .replace(/\p{Cc}/gu, (control) => `\\x${control.charCodeAt(0).toString(16).padStart(2, "0")}`);
 }
 
 /** The command line, a config file or an input file is malformed. */

@@ -53,12 +53,16 @@ export function parseBackupManifest(bytes: Uint8Array): BackupManifest {
     files.set(file.Path, { size: file.Size, sha256: file.Checksum! });
   }
   const range = result.data["WAL-Ranges"][0];
-  return {
-    files,
-    timeline: range.Timeline,
-    startLsn: parseLsn(range["Start-LSN"]),
-    endLsn: parseLsn(range["End-LSN"]),
-  };
+  return { files, timeline: range.Timeline, startLsn: lsnOf(range["Start-LSN"]), endLsn: lsnOf(range["End-LSN"]) };
+}
+
+function lsnOf(text: string): Lsn {
+  try {
+    return parseLsn(text);
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    throw new BackupManifestError("backup manifest has a range of WAL that is none", { cause });
+  }
 }
 
 // The last line holds the SHA-256 of all lines before it.

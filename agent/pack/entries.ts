@@ -103,6 +103,10 @@ function checkWal(manifest: BackupManifest, wal: ReadonlyMap<string, number>): v
   if (others.length || segmentBytes < 1 << 20 || (segmentBytes & (segmentBytes - 1)) !== 0) {
     throw new EntryError("its WAL segments differ in size");
   }
+  // A range that is longer than all there is need not be counted out.
+  if (manifest.endLsn - manifest.startLsn > BigInt(segmentBytes) * BigInt(wal.size + 1)) {
+    throw new EntryError("its WAL does not reach as far as its manifest says");
+  }
   for (const name of walSegments(manifest, segmentBytes)) {
     if (!wal.has(name)) throw new EntryError(`WAL segment ${name} is missing`);
   }

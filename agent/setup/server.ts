@@ -91,13 +91,22 @@ export function parseDatabaseUrl(text: string, dbname?: string): Target {
   if (url.protocol !== "postgres:" && url.protocol !== "postgresql:") {
     throw problem("it does not begin with postgres://");
   }
-  const inUrl = decodeURIComponent(url.pathname.slice(1));
+  const decoded = (part: string) => {
+    try {
+      return decodeURIComponent(part);
+    } catch (error) {
+      if (error instanceof URIError) {
+        throw problem("it has a % that is not followed by two digits of a UTF-8 character");
+      }
+      throw error;
+    }
+  };
   return {
-    host: url.searchParams.get("host") ?? (decodeURIComponent(url.hostname).replace(/^\[|\]$/g, "") || "localhost"),
+    host: url.searchParams.get("host") ?? (decoded(url.hostname).replace(/^\[|\]$/g, "") || "localhost"),
     port: Number(url.port || 5432),
-    user: decodeURIComponent(url.username) || "postgres",
-    database: dbname ?? (inUrl || "app"),
-    ...(url.password ? { password: decodeURIComponent(url.password) } : {}),
+    user: decoded(url.username) || "postgres",
+    database: dbname ?? (decoded(url.pathname.slice(1)) || "app"),
+    ...(url.password ? { password: decoded(url.password) } : {}),
   };
 }
 

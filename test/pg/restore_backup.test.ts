@@ -42,6 +42,9 @@ const identitiesOf = async (sql: Sql) =>
 for (const version of versions) {
   test(`PostgreSQL ${version}: what a pair has changed is put back in what is restored`, async () => {
     await withServer(version, async (server) => {
+      await server.pool()`ALTER SYSTEM SET max_prepared_transactions = 5`;
+      await server.stop();
+      await server.start();
       await server.pool()`CREATE DATABASE shop`;
       const shop = server.pool({ database: "shop" });
       await shop.unsafe(schema);
@@ -101,7 +104,7 @@ for (const version of versions) {
         await sql.end({ timeout: 1 });
         await stopCluster(copy);
       }
-    }, { settings: { max_prepared_transactions: "5" } });
+    });
   });
 }
 
