@@ -11,6 +11,7 @@ import { addMerge } from "./merge.ts";
 import { addPack } from "./pack.ts";
 import { addRun } from "./run.ts";
 import { addFailover, addMaintenance, addSwitchover } from "./operate.ts";
+import { addService } from "./service.ts";
 import { addSetup } from "./setup.ts";
 import { addStatus } from "./status.ts";
 
@@ -28,6 +29,7 @@ const subcommands = [
   addCert,
   addBackup,
   addRestore,
+  addService,
 ];
 
 function makeProgram(): Command {
