@@ -13,6 +13,7 @@ import { UnreachableError } from "./errors.ts";
 import { Later } from "./node/later.ts";
 import { ConflictCounts, type ConflictFigures } from "./node/conflict_counts.ts";
 import { CertificateWatch } from "./node/certificate_watch.ts";
+import { checkForPeer } from "./node/check.ts";
 import { conflictOperations } from "./node/conflicts.ts";
 import { DiskWatch } from "./node/disk_watch.ts";
 import { handsOf } from "./node/hands.ts";
@@ -307,6 +308,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
       position: () => replication.position(),
       takeCertificate: (request, shown) => certificates.take(request, shown),
       proveKey: (request) => keyWatch.answer(request),
+      check: checkForPeer({ home, config, target: database.target }),
       join: (request) => {
         const answer = peer.pin(request, name);
         reload();

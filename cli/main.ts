@@ -4,6 +4,7 @@ import { Command, CommanderError } from "commander";
 import { agentVersion } from "../agent/version.ts";
 import { addCert } from "./cert.ts";
 import { addBackup, addRestore } from "./backup.ts";
+import { addCheck } from "./check.ts";
 import { addConflicts } from "./conflicts.ts";
 import { describeError } from "./context.ts";
 import { addKey } from "./key.ts";
@@ -19,6 +20,7 @@ const subcommands = [
   addSetup,
   addRun,
   addStatus,
+  addCheck,
   addSwitchover,
   addFailover,
   addMaintenance,

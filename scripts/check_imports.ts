@@ -23,12 +23,13 @@ const mayImport: Record<string, string[]> = {
   setup: [...base, "pack", "trust", "postgres", "role", "wal"],
   api: [...base, "trust"],
   monitor: [...base, "postgres"],
-  node: [...base, ..."postgres trust wal relay merge apply review role pack setup api monitor".split(" ")],
-  agent: [...base, ..."node postgres trust wal relay merge apply review role pack setup api monitor".split(" ")],
-  cli: [...base, "agent", "node", "setup", "api", "pack", "trust", "postgres", "monitor", "review"],
+  check: [...base, "monitor", "postgres", "trust"],
+  node: [...base, ..."postgres trust wal relay merge apply review role pack setup api monitor check".split(" ")],
+  agent: [...base, ..."node postgres trust wal relay merge apply review role pack setup api monitor check".split(" ")],
+  cli: [...base, "agent", "node", "setup", "api", "pack", "trust", "postgres", "monitor", "review", "check"],
   mod: [
     ...base,
-    ..."agent node change postgres trust wal relay merge apply review role pack setup api monitor cli".split(" "),
+    ..."agent node change postgres trust wal relay merge apply review role pack setup api monitor check cli".split(" "),
   ],
 };
 

@@ -8,6 +8,7 @@ import { isIP } from "node:net";
 import type { ConnectionOptions, PeerCertificate } from "node:tls";
 import { z } from "zod";
 import { formatLsn, type Lsn } from "../change/lsn.ts";
+import { type CheckAnswer, checkAnswer, type CheckRequest } from "../check_report.ts";
 import { AgentError, reason, UnreachableError } from "../errors.ts";
 import { type NodeReport, nodeReport } from "../report.ts";
 import { splitPem } from "../trust/chain.ts";
@@ -52,6 +53,9 @@ const rowTimeoutMs = 60_000;
 const defaultTimeoutMs = 5000;
 /** So long what was asked before a reload may wait for its answer. */
 const reloadGraceMs = 30_000;
+/** Longer than a node takes that finds nothing answering: its database, a resolver, ports. */
+const checkTimeoutMs = 45_000;
+const maxCheckBytes = 32 * 1024 * 1024;
 
 /** One peer. JSON calls share kept-alive connections; each stream has a connection of its own. */
 export class PeerClient {
@@ -128,6 +132,12 @@ export class PeerClient {
 
   proveKey(request: Omit<KeyProofRequest & { step: "prove" }, "step">): Promise<KeyProofAnswer> {
     return this.call("POST", "/v1/key/proof", { step: "prove", ...request }, keyProofAnswer);
+  }
+
+  /** The peer's own view, taken now. */
+  check(request: CheckRequest): Promise<CheckAnswer> {
+    const limits = { timeoutMs: checkTimeoutMs, maxBytes: maxCheckBytes };
+    return this.call("POST", "/v1/check", request, checkAnswer, limits);
   }
 
   /** The peer's stream of changes after `after` (its LSN). The answer is read as slowly as the caller likes. */

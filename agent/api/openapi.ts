@@ -1,5 +1,6 @@
 // GET /v1/openapi.json: the peer API described from the zod schemas that check it, so that the two cannot differ.
 import { z } from "zod";
+import { checkAnswer, checkRequest } from "../check_report.ts";
 import { nodeReport } from "../report.ts";
 import { problemBody } from "./problems.ts";
 import {
@@ -26,6 +27,8 @@ const schemas = {
   CertificateAnswer: certificateAnswer,
   KeyProofRequest: keyProofRequest,
   KeyProofAnswer: z.union([keyProofBegun, keyProofAnswer]),
+  CheckRequest: checkRequest,
+  CheckAnswer: checkAnswer,
   Problem: problemBody,
 };
 type Name = keyof typeof schemas;
@@ -100,6 +103,13 @@ export function openApi(agentVersion: string): Record<string, unknown> {
           summary: "proves by challenge and response that both nodes have the same master key",
           requestBody: { required: true, content: content("KeyProofRequest") },
           responses: { "200": json("a challenge, or the result", "KeyProofAnswer"), ...refusals },
+        },
+      },
+      "/v1/check": {
+        post: {
+          summary: "the receiver's view for agent check: of itself, and whether it reaches the caller's two ports",
+          requestBody: { required: true, content: content("CheckRequest") },
+          responses: { "200": json("its findings, and what is to be compared", "CheckAnswer"), ...refusals },
         },
       },
       "/v1/changes": {

@@ -4,6 +4,7 @@ import { getLogger } from "@logtape/logtape";
 import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { z } from "zod";
+import { type CheckAnswer, type CheckRequest, checkRequest } from "../check_report.ts";
 import { reason, RefusedError } from "../errors.ts";
 import { type NodeReport, nodeReport, pairProblem, pairRemedy } from "../report.ts";
 import { openApi } from "./openapi.ts";
@@ -43,6 +44,8 @@ export interface PeerSide {
   takeCertificate(request: CertificateRequest, shown: string): CertificateAnswer;
   /** A step of a key proof. Throws RefusedError where it cannot be taken. */
   proveKey(request: KeyProofRequest): KeyProofBegun | KeyProofAnswer;
+  /** This node's own view of itself and of the way to the caller. */
+  check(request: CheckRequest): Promise<CheckAnswer>;
 }
 
 const log = getLogger(["hapair", "api", "peer"]);
@@ -59,6 +62,7 @@ const known = {
   "/v1/position": ["POST"],
   "/v1/certificate": ["POST"],
   "/v1/key/proof": ["POST"],
+  "/v1/check": ["POST"],
   "/v1/openapi.json": ["GET"],
 };
 
@@ -108,6 +112,8 @@ export function peerApp(side: PeerSide): Hono<PeerEnv> {
   });
 
   app.post("/v1/key/proof", async (c) => c.json(side.proveKey(await readBody(c, keyProofRequest))));
+
+  app.post("/v1/check", async (c) => c.json(await side.check(await readBody(c, checkRequest))));
 
   app.get("/v1/openapi.json", async (c) => c.json(openApi((await side.report()).agent_version)));
   return app;

@@ -13,8 +13,8 @@ import {
   readSequences,
   type SequenceState,
 } from "../postgres/sequences.ts";
+import { sequenceTrouble } from "../monitor/sequence_faults.ts";
 import { guardIsOpen } from "../role/guard.ts";
-import { sequenceTrouble } from "./sequence_faults.ts";
 import { Watch } from "./watch.ts";
 
 const everyMs = 5000;

@@ -12,6 +12,18 @@ import { reportOf } from "../helpers/report.ts";
 
 const here = reportOf({ name: "a.example", role: "primary", state: "serving" });
 
+/** A node's answer to a check that found nothing. */
+const looked = {
+  name: "a.example",
+  role: "primary",
+  agent_version: "0.0.0",
+  protocol: 1,
+  postgres_port: 3456,
+  clock_ms: 0,
+  findings: [],
+  database: null,
+} as const;
+
 function peerSide() {
   const heard: NodeReport[] = [];
   const mismatches: string[] = [];
@@ -29,6 +41,7 @@ function peerSide() {
         ? { name: "a.example", role: "primary", challenge: "ab".repeat(32) }
         : { same: request.proof === "cd".repeat(32), proof: null },
     position: () => Promise.resolve({ capturing: true, lsn: "0/3000" }),
+    check: ({ postgres_port }) => Promise.resolve({ ...looked, findings: [], postgres_port }),
     readRow: ({ table, key }) => Promise.resolve(table === "t" && key.id === "1" ? { id: "1", v: null } : null),
   });
   const post = (path: string, body: unknown) =>
@@ -57,6 +70,17 @@ test("POST /v1/row answers with the row as it is here, or with none", async () =
 test("POST /v1/position says how far the changes of this node go", async () => {
   const answer = await peerSide().app.request("/v1/position", { method: "POST" });
   assert.deepEqual(await answer.json(), { capturing: true, lsn: "0/3000" });
+});
+
+test("POST /v1/check takes a port and no address: only this pair's own are tried", async () => {
+  const { post } = peerSide();
+  assert.deepEqual(await (await post("/v1/check", { postgres_port: 5432 })).json(), { ...looked, postgres_port: 5432 });
+  for (const postgres_port of [0, 65_536, 1.5, "5432", null]) {
+    assert.equal((await post("/v1/check", { postgres_port })).status, 400);
+  }
+  assert.equal((await post("/v1/check", {})).status, 400);
+  assert.equal((await post("/v1/check", { postgres_port: 1, host: "192.0.2.1" })).status, 400);
+  assert.equal(mayReach("join", "POST", "/v1/check"), false);
 });
 
 test("a heartbeat is answered with the own report and passed on", async () => {

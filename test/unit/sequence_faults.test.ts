@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parsePositions } from "../../agent/apply/positions.ts";
-import { faultOf, type JudgedSequence, sequenceTrouble } from "../../agent/node/sequence_faults.ts";
+import { faultOf, type JudgedSequence, sequenceTrouble } from "../../agent/monitor/sequence_faults.ts";
 
 const int4 = "2147483647", int8 = "9223372036854775807";
 
