@@ -19,13 +19,13 @@ import { DiskWatch } from "./node/disk_watch.ts";
 import { handsOf } from "./node/hands.ts";
 import { Hooks } from "./node/hooks.ts";
 import type { Home } from "./home.ts";
+import { closeBehind, keeperOf } from "./node/keeping.ts";
 import { MergeHold } from "./node/merge_hold.ts";
 import { mergeOperations, type MergeParts } from "./node/merge_operations.ts";
 import { operatorCommands, type OperatorParts } from "./node/operator_commands.ts";
 import { ConflictNews } from "./node/conflict_news.ts";
 import { Peer } from "./node/peer.ts";
 import { KeyWatch } from "./node/key_watch.ts";
-import { Keeper } from "./postgres/keeper.ts";
 import { migrate } from "./postgres/migrations.ts";
 import { Replication } from "./node/replication.ts";
 import type { NodeReport } from "./report.ts";
@@ -113,11 +113,9 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
   down.push(() => admin.close());
 
   const database = nodeDatabase(home, config);
-  if (database.cluster) {
-    const keeper = new Keeper(database.cluster, (what) => log.info("{what}", { what }));
-    await keeper.start();
-    down.push(() => keeper.stop());
-  }
+  const keeper = keeperOf(home, config, database);
+  await keeper?.start();
+  down.push(() => keeper?.stop());
   const sql = openOwnPool(database.target);
   down.push(() => sql.end({ timeout: 2 }));
   await migrate(sql);
@@ -338,6 +336,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
     down.push(() => health.close());
   }
 
+  if (!database.cluster) down.push(() => closeBehind(sql, config.postgres.dbname, supervisor.record));
   heartbeat.start();
   supervisor.start();
   certificates.start();

@@ -1,13 +1,25 @@
 // conf/agent.toml: its shape, its defaults, and the errors for what does not fit. Never guesses at a key it does not know.
 import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
 import { isAbsolute } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import { z } from "zod";
 import { reason, UsageError } from "./errors.ts";
 import { danglingPolicies, defaultPolicy, deletePolicies, rowPolicies, uniquePolicies } from "./merge/policy.ts";
 
-const address = z.string().regex(/^(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$/, "must be host:port")
-  .refine((text) => splitAddress(text).port >= 1 && splitAddress(text).port <= 65_535, "must have a port, 1 to 65535");
+const form =
+  "must be host:port, with an IPv6 address in brackets: db1.example.com:8282, 192.0.2.1:8282, [2001:db8::1]:8282";
+const address = z.string().refine((text) => {
+  const { host, port } = splitAddress(text);
+  const bracketed = /^\[.*\]:\d{1,5}$/.test(text);
+  return bracketed ? isIP(host) === 6 && isPort(port) : /^[^\s:/[\]]+:\d{1,5}$/.test(text) && isPort(port);
+}, form);
+const isPort = (port: number) => port >= 1 && port <= 65_535;
+/** As PostgreSQL's listen_addresses takes it. */
+const listenHost = z.string().refine(
+  (text) => text === "*" || isIP(text) !== 0 || /^[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252})$/.test(text),
+  "must be one name or address, without a port and without brackets: db1.example.com, 192.0.2.1, 2001:db8::1, 0.0.0.0",
+);
 const milliseconds = (byDefault: number, atLeast: number) => z.number().int().min(atLeast).default(byDefault);
 
 /** The keys of one [[table]] besides `match`; each may be left out, but not all of them. */
@@ -32,13 +44,17 @@ const schema = z.strictObject({
     pgdata: z.string().optional(),
     bin_dir: z.string().optional(),
     port: z.number().int().min(1).max(65535).default(3456),
-    listen: z.string().optional(),
+    listen: listenHost.optional(),
     dbname: z.string().min(1).default("app"),
     os_user: z.string().optional(),
     url: z.string().optional(),
     start_command: z.string().optional(),
     stop_command: z.string().optional(),
-  }).refine((p) => p.pgdata || p.url, "needs pgdata (a cluster that the agent runs) or url (an existing server)"),
+  }).refine((p) => p.pgdata || p.url, "needs pgdata (a cluster that the agent runs) or url (an existing server)")
+    .refine(
+      (p) => p.url || (p.start_command ?? p.stop_command) === undefined,
+      "start_command and stop_command go with url: the agent itself starts and stops the cluster in pgdata",
+    ),
   failover: z.strictObject({
     heartbeat_ms: milliseconds(500, 50),
     after_ms: milliseconds(3000, 200),

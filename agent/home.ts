@@ -18,6 +18,8 @@ export interface Home {
   readonly stateFile: string;
   readonly mergeHoldFile: string;
   readonly postgresLog: string;
+  /** What start_command or stop_command printed last. */
+  readonly commandLog: string;
 }
 
 /** The layout below `root`, an absolute path. */
@@ -39,5 +41,6 @@ export function homeAt(root: string): Home {
     stateFile: join(root, "run", "state.json"),
     mergeHoldFile: join(root, "run", "merge_hold.json"),
     postgresLog: join(root, "run", "postgres.log"),
+    commandLog: join(root, "run", "command.log"),
   };
 }

@@ -9,7 +9,7 @@ import { openPool, type Sql, type Target } from "../postgres/connect.ts";
 import { withDeadline } from "../postgres/deadline.ts";
 import { type Cluster, clusterMajor, localTarget } from "../postgres/server.ts";
 import { clusterAt, programsFor } from "../setup/cluster.ts";
-import { parseDatabaseUrl } from "../setup/server.ts";
+import { parseDatabaseUrl } from "../setup/existing.ts";
 
 export interface NodeDatabase {
   /** null for a server that somebody else runs. */

@@ -35,11 +35,10 @@ export function policiesDiffer(config: Config, peer: { name: string; config_hash
 }
 
 /** What the config asks for and this version does not do yet: nobody may believe that it is done. */
-export function withoutEffect({ alerts, console, postgres }: Config): string[] {
+export function withoutEffect({ alerts, console }: Config): string[] {
   const found: [string, boolean][] = [
     ["[alerts]: none are sent", alerts.smtp !== undefined || alerts.webhook !== undefined],
     ["[console]: there is none", console !== undefined],
-    ["start_command and stop_command: they are not called", !!(postgres.start_command ?? postgres.stop_command)],
   ];
   return found.flatMap(([what, asked]) => asked ? [what] : []);
 }

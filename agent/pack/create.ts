@@ -2,6 +2,7 @@
 // The former pack stays in place until the new one is whole and durable; the server keeps working meanwhile.
 import { formatLsn } from "../change/lsn.ts";
 import { AgentError } from "../errors.ts";
+import { readCollations } from "../postgres/collations.ts";
 import type { Sql, Target } from "../postgres/connect.ts";
 import type { MasterKey } from "../trust/key.ts";
 import { encrypt } from "./age.ts";
@@ -97,6 +98,7 @@ async function fill(zip: PackWriter, { target, sql, key, facts, pair, onProgress
       end_lsn: formatLsn(ranges.endLsn),
       timeline: ranges.timeline,
     },
+    collations: server.collations,
     members,
   };
   const bytes = encode(manifest);
@@ -110,6 +112,7 @@ interface Server {
   readonly version: string;
   readonly systemIdentifier: string;
   readonly bytes: number;
+  readonly collations: NonNullable<PackManifest["collations"]>;
 }
 
 async function describeServer(sql: Sql): Promise<Server> {
@@ -122,6 +125,9 @@ async function describeServer(sql: Sql): Promise<Server> {
     version: row.version.split(" ")[0],
     systemIdentifier: row.system_identifier,
     bytes: Number(row.bytes),
+    collations: (await readCollations(sql)).flatMap(({ label, provider, locale, recorded }) =>
+      recorded === null ? [] : [{ label, provider, locale, version: recorded }]
+    ),
   };
 }
 

@@ -52,6 +52,13 @@ const manifest = z.strictObject({
   }),
   /** Where it was taken, if it is a backup: it seeds no secondary. */
   backup: z.strictObject({ node: z.string().min(1), role: z.enum(roles) }).optional(),
+  /** Versioned collations that indexes of the primary depend on: another machine may sort otherwise. */
+  collations: z.array(z.strictObject({
+    label: z.string(),
+    provider: z.string(),
+    locale: z.string(),
+    version: z.string(),
+  })).optional(),
   members: z.array(member),
 });
 export type PackManifest = z.infer<typeof manifest>;

@@ -54,14 +54,33 @@ export function namesIn(text: string): string[] {
   return text.split("\n").flatMap((line) => /^\s*([A-Za-z_][\w.]*)\s*(?:=|\s)/.exec(line)?.[1].toLowerCase() ?? []);
 }
 
-/** pg_hba.conf with the agent's lines; the first match counts, so ours for the private socket stand first. */
-export function withAgentLines(text: string, { openToHosts }: { openToHosts: boolean }): string {
-  const begin = "# hapair: the socket folder is private to the agent";
-  const end = "# hapair: end";
-  const own = [begin, "local all all trust", "local replication all trust", end, ""].join("\n");
+/** What a server needs whoever runs it: where it listens, and how it logs, is not among it. */
+const replicationNames = ["wal_level", "track_commit_timestamp", "max_replication_slots", "max_wal_senders"];
+
+/** Takes back, in a cluster that somebody else will run, what was only for the agent's own start. */
+export function leaveToOthers(pgdata: string): void {
+  const hba = join(pgdata, "pg_hba.conf");
+  replaceFile(hba, withoutAgentLines(readFileSync(hba, "utf8")), pgdata);
+  const own = join(pgdata, "hapair.conf");
+  const kept = readFileSync(own, "utf8").split("\n").filter((line) =>
+    line.startsWith("#") || replicationNames.some((name) => line.startsWith(`${name} =`))
+  );
+  replaceFile(own, kept.join("\n") + "\n", pgdata);
+}
+
+const begin = "# hapair: the socket folder is private to the agent";
+const end = "# hapair: end";
+
+function withoutAgentLines(text: string): string {
   const at = text.indexOf(begin);
   const until = text.indexOf(end, at);
-  const rest = at >= 0 && until > at ? text.slice(0, at) + text.slice(until + end.length + 1) : text;
+  return at >= 0 && until > at ? text.slice(0, at) + text.slice(until + end.length + 1) : text;
+}
+
+/** pg_hba.conf with the agent's lines; the first match counts, so ours for the private socket stand first. */
+export function withAgentLines(text: string, { openToHosts }: { openToHosts: boolean }): string {
+  const own = [begin, "local all all trust", "local replication all trust", end, ""].join("\n");
+  const rest = withoutAgentLines(text);
   const hosts = "host all all all scram-sha-256";
   const open = openToHosts && !rest.split("\n").includes(hosts);
   return own + (open ? `${rest.replace(/\n*$/, "\n")}${hosts}\n` : rest);

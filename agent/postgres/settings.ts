@@ -20,6 +20,8 @@ export interface Finding {
   /** True if the remedy counts only after a restart of PostgreSQL. */
   readonly needsRestart: boolean;
   readonly remedy: string;
+  /** The statement that puts it right at the next restart; null where there is none. */
+  readonly alter: string | null;
 }
 
 /** One slot and its sender, and one of each to spare for a new copy of this server being made. */
@@ -50,6 +52,7 @@ export function checkSettings(have: ServerSettings): Finding[] {
       need: `${supportedMajors[0]} to ${supportedMajors[supportedMajors.length - 1]}`,
       needsRestart: false,
       remedy: "upgrade the server with pg_upgrade first",
+      alter: null,
     });
   }
   if (!have.superuser) {
@@ -59,6 +62,7 @@ export function checkSettings(have: ServerSettings): Finding[] {
       need: "on",
       needsRestart: false,
       remedy: "give the URL of a superuser, e.g. postgres",
+      alter: null,
     });
   }
   if (have.inRecovery) {
@@ -68,12 +72,13 @@ export function checkSettings(have: ServerSettings): Finding[] {
       need: "off",
       needsRestart: false,
       remedy: "name the server that this standby follows, or promote it",
+      alter: null,
     });
   }
   const setting = (name: string, value: string, need: string, to: string, fits: boolean) => {
     if (fits) return;
-    const remedy = `ALTER SYSTEM SET ${name} = ${to}; then restart PostgreSQL`;
-    findings.push({ name, have: value, need, needsRestart: true, remedy });
+    const alter = `ALTER SYSTEM SET ${name} = ${to};`;
+    findings.push({ name, have: value, need, needsRestart: true, remedy: `${alter} then restart PostgreSQL`, alter });
   };
   setting("wal_level", have.walLevel, "logical", "logical", have.walLevel === "logical");
   setting("track_commit_timestamp", have.trackCommitTimestamp, "on", "on", have.trackCommitTimestamp === "on");

@@ -3,7 +3,7 @@ import type { Config } from "../config.ts";
 import type { Home } from "../home.ts";
 import type { Target } from "../postgres/connect.ts";
 import { localTarget } from "../postgres/server.ts";
-import { parseDatabaseUrl } from "./server.ts";
+import { parseDatabaseUrl } from "./existing.ts";
 
 export function configuredTarget(home: Home, { postgres }: Config): Target {
   return postgres.url

@@ -10,14 +10,18 @@ import { type OpenPack, openPack } from "../pack/open.ts";
 import { prepareSeed, recoverSeed } from "../pack/seed.ts";
 import { checkReach } from "../postgres/os_user.ts";
 import { readStatus } from "../postgres/postmaster.ts";
+import { rebuildStaleIndexes } from "../postgres/reindex.ts";
 import { type Cluster, configure, localTarget, stopCluster } from "../postgres/server.ts";
 import { writeIdentity, writeWhole } from "../trust/certificates.ts";
 import { announcedPeerPath, joinIdentityPaths, peerCertificatePath } from "../trust/join.ts";
 import { clusterAt, programsFor } from "./cluster.ts";
+import { judgeCollations, sortCollations, tryCollations } from "./collations.ts";
 import { becomeSecondary } from "./database.ts";
 import { composeConfig, makeHome, parseToml, readPresent, writeConfig } from "./files.ts";
 import { chooseKey, type KeyOptions, nameKey } from "./key.ts";
 import { checkPort, listenAddress, named, type NodeName } from "./names.ts";
+import { existingSection } from "./existing.ts";
+import { handOver, type OtherServer, otherServer, stopOther } from "./other_server.ts";
 import { ensureIdentity } from "./primary.ts";
 import type { Steps } from "./steps.ts";
 
@@ -28,6 +32,10 @@ export interface SecondaryOptions extends KeyOptions {
   readonly pgPort?: number;
   readonly osUser?: string;
   readonly replace?: boolean;
+  /** The URL of the server that runs the data afterwards, if that is somebody else's: systemd's, pg_ctlcluster's. */
+  readonly database?: string;
+  readonly startCommand?: string;
+  readonly stopCommand?: string;
 }
 
 export interface SecondarySetup {
@@ -52,8 +60,17 @@ export async function setupSecondary(home: Home, options: SecondaryOptions, step
     const binaries = programsFor(manifest.postgres.major, options.pgBin, "the pack");
     const port = options.pgPort ?? manifest.postgres.port;
     const cluster = clusterAt(home, { pgdata, binaries, port, listen: node.host, osUser: options.osUser });
-    await check(cluster, options.replace ?? false);
-    const document = compose(pack, cluster, node, present);
+    const other = otherServer(home, options, manifest.postgres.dbname);
+    await check(cluster, options.replace ?? false, other);
+    const document = compose(pack, cluster, node, other, present);
+    const versioned = manifest.collations ?? [];
+    if (versioned.length > 0) {
+      await steps.run(
+        "collations compared",
+        async () => judgeCollations(sortCollations(versioned, await tryCollations(binaries, cluster.user, versioned))),
+        (changed) => changed === null ? "the same as the primary's" : `indexes will be rebuilt: ${changed}`,
+      );
+    }
     makeHome(home);
     const { files, aside } = await steps.run(
       "pack verified and extracted",
@@ -62,12 +79,17 @@ export async function setupSecondary(home: Home, options: SecondaryOptions, step
           user: cluster.user,
           replace: options.replace ?? false,
           onProgress: steps.progress("pack verified and extracted"),
-          prepare: (folder) => prepareSeed(folder, cluster, manifest, pack.pair.settings),
+          prepare: async (folder) => {
+            await prepareSeed(folder, cluster, manifest, pack.pair.settings);
+            // Only now: what is in the pack is known to be whole.
+            if (other) await stopOther(other, cluster);
+          },
         }),
       (result) => `${result.files} files` + (result.aside ? `; the former data is in ${result.aside}` : ""),
     );
     try {
       await makeSecondary(cluster, pack, node, steps);
+      if (other) await handOver(other, cluster, steps);
     } catch (error) {
       if (aside === null) throw error;
       const known = error instanceof AgentError ? error : new AgentError(String(error), "try again", { cause: error });
@@ -96,25 +118,31 @@ export async function setupSecondary(home: Home, options: SecondaryOptions, step
   }
 }
 
-async function check(cluster: Cluster, replace: boolean): Promise<void> {
-  if (readStatus(cluster.pgdata).running) {
+async function check(cluster: Cluster, replace: boolean, other: OtherServer | null): Promise<void> {
+  if (readStatus(cluster.pgdata).running && other?.stopCommand === undefined) {
     throw new RefusedError(
       `Cannot use ${cluster.pgdata}: a PostgreSQL server runs in it`,
-      "stop the agent or the server there first",
+      other ? "stop it first, or add --stop-command" : "stop the agent or the server there first",
     );
   }
   checkTarget(cluster.pgdata, replace);
   checkReach(cluster.user, cluster.binaries.binDir, "the programs of PostgreSQL");
-  await checkPort(cluster.listen, cluster.port);
+  if (other === null) await checkPort(cluster.listen, cluster.port);
 }
 
-function compose(pack: OpenPack, cluster: Cluster, node: NodeName, present: Record<string, unknown> | null) {
+function compose(
+  pack: OpenPack,
+  cluster: Cluster,
+  node: NodeName,
+  other: OtherServer | null,
+  present: Record<string, unknown> | null,
+) {
   const { manifest } = pack;
   const { document } = composeConfig(
     {
       node: { name: node.name, role: "secondary", listen: listenAddress(node) },
       peer: manifest.primary,
-      postgres: {
+      postgres: other ? existingSection(other.url, other.target, other) : {
         pgdata: cluster.pgdata,
         bin_dir: cluster.binaries.binDir,
         port: cluster.port,
@@ -135,6 +163,12 @@ async function makeSecondary(cluster: Cluster, pack: OpenPack, node: NodeName, s
     await steps.run("recovered", () => recoverSeed(cluster), () => `to ${postgres.end_lsn}`);
     const target = localTarget(cluster, postgres.dbname);
     const appliedLsn = parseLsn(postgres.end_lsn);
+    // Before anything looks a row up: by an index in another order it may not be found.
+    await steps.run(
+      "indexes",
+      () => rebuildStaleIndexes(target),
+      ({ indexes, versions }) => versions.length === 0 ? "fit" : `${indexes} rebuilt: ${versions.join(", ")}`,
+    );
     await steps.run("made the secondary", () => becomeSecondary(target, { node: node.name, generation, appliedLsn }));
   } finally {
     await stopCluster(cluster);

@@ -19,6 +19,7 @@ import { checkSettings, readSettings } from "../postgres/settings.ts";
 import { closedTo } from "../pack/seed.ts";
 import { clusterAt, programsFor } from "./cluster.ts";
 import { ensureDatabase } from "./database.ts";
+import { openExisting, refuseUnfit } from "./existing.ts";
 import { type Document, makeHome } from "./files.ts";
 import { checkPort, type NodeName } from "./names.ts";
 import type { Steps } from "./steps.ts";
@@ -31,6 +32,9 @@ export interface ServerOptions {
   readonly pgPort?: number;
   readonly osUser?: string;
   readonly restart?: boolean;
+  /** How a server that somebody else runs is started and stopped. */
+  readonly startCommand?: string;
+  readonly stopCommand?: string;
 }
 
 export interface ReadyServer {
@@ -60,6 +64,8 @@ export function withPresent(options: ServerOptions, present: Document | null): S
     pgBin: options.pgBin ?? section.bin_dir as string | undefined,
     pgPort: options.pgPort ?? (pgdata === undefined ? undefined : section.port as number | undefined),
     osUser: options.osUser ?? section.os_user as string | undefined,
+    startCommand: options.startCommand ?? section.start_command as string | undefined,
+    stopCommand: options.stopCommand ?? section.stop_command as string | undefined,
   };
 }
 
@@ -74,68 +80,15 @@ export async function openServer(home: Home, node: NodeName, options: ServerOpti
       "add either --pgdata DIR (a cluster that the agent runs) or --database URL (an existing server)",
     );
   }
+  if (options.pgdata !== undefined && (options.startCommand ?? options.stopCommand) !== undefined) {
+    throw new UsageError(
+      "Cannot set up a primary: --start-command and --stop-command are for a server that somebody else runs",
+      "leave them out: the agent itself starts and stops the cluster in --pgdata",
+    );
+  }
   return options.database === undefined
     ? await openManaged(home, node, { ...options, pgdata: resolve(options.pgdata!) }, steps)
-    : await openExisting(options.database, options, steps);
-}
-
-/** The parts of a postgres:// URL. */
-export function parseDatabaseUrl(text: string, dbname?: string): Target {
-  const problem = (what: string) =>
-    new UsageError(
-      `Cannot use --database: ${what}`,
-      "name it like postgres://postgres:password@db.example.com:5432/app",
-    );
-  if (!URL.canParse(text)) throw problem("it is no URL");
-  const url = new URL(text);
-  if (url.protocol !== "postgres:" && url.protocol !== "postgresql:") {
-    throw problem("it does not begin with postgres://");
-  }
-  const decoded = (part: string) => {
-    try {
-      return decodeURIComponent(part);
-    } catch (error) {
-      if (error instanceof URIError) {
-        throw problem("it has a % that is not followed by two digits of a UTF-8 character");
-      }
-      throw error;
-    }
-  };
-  return {
-    host: url.searchParams.get("host") ?? (decoded(url.hostname).replace(/^\[|\]$/g, "") || "localhost"),
-    port: Number(url.port || 5432),
-    user: decoded(url.username) || "postgres",
-    database: dbname ?? (decoded(url.pathname.slice(1)) || "app"),
-    ...(url.password ? { password: decoded(url.password) } : {}),
-  };
-}
-
-async function openExisting(url: string, options: ServerOptions, steps: Steps): Promise<ReadyServer> {
-  const target = parseDatabaseUrl(url, options.dbname);
-  const sql = openPool(target, { purpose: "setup" });
-  try {
-    await steps.run("server settings", () => refuseUnfit(sql, target));
-  } catch (error) {
-    await sql.end({ timeout: 1 });
-    throw error;
-  }
-  const { port } = target;
-  return { target, sql, section: { url, dbname: target.database, port }, port, release: () => sql.end({ timeout: 5 }) };
-}
-
-async function refuseUnfit(sql: Sql, target: Target): Promise<void> {
-  const findings = checkSettings(
-    await readSettings(sql).catch((error) => {
-      throw connectionError(error, target);
-    }),
-  );
-  if (findings.length === 0) return;
-  const what = findings.map(({ name, have, need }) => `${name} is ${have}, needed is ${need}`).join("; ");
-  throw new RefusedError(
-    `Cannot use this server: ${what}`,
-    findings.map(({ remedy }) => remedy.replace("; then restart PostgreSQL", ";")).join(" ") +
-      (findings.some((each) => each.needsRestart) ? " then restart PostgreSQL" : ""),
-  );
+    : await openExisting(home, options.database, options, steps);
 }
 
 async function openManaged(

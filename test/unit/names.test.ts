@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { UsageError } from "../../agent/errors.ts";
 import { listenAddress, parseNames } from "../../agent/setup/names.ts";
-import { parseDatabaseUrl } from "../../agent/setup/server.ts";
+import { parseDatabaseUrl } from "../../agent/setup/existing.ts";
 
 test("names with and without ports", () => {
   const { primary, secondary } = parseNames("A.example.com", "[2001:db8::1]:9000");
