@@ -7,18 +7,25 @@ import { z } from "zod";
 import { reason, UsageError } from "./errors.ts";
 import { danglingPolicies, defaultPolicy, deletePolicies, rowPolicies, uniquePolicies } from "./merge/policy.ts";
 
-const form =
-  "must be host:port, with an IPv6 address in brackets: db1.example.com:8282, 192.0.2.1:8282, [2001:db8::1]:8282";
-const address = z.string().refine((text) => {
-  const { host, port } = splitAddress(text);
-  const bracketed = /^\[.*\]:\d{1,5}$/.test(text);
-  return bracketed ? isIP(host) === 6 && isPort(port) : /^[^\s:/[\]]+:\d{1,5}$/.test(text) && isPort(port);
-}, form);
+const address = z.string().refine(
+  (text) => {
+    const bracketed = /^\[([^\]]*)\]:(\d{1,5})$/.exec(text);
+    if (bracketed) return isIP(bracketed[1]) === 6 && isPort(Number(bracketed[2]));
+    const plain = /^([^\s:/[\]]+):(\d{1,5})$/.exec(text);
+    return plain !== null && !isNoAddress(plain[1]) && isPort(Number(plain[2]));
+  },
+  "must be host:port, like db1.example.com:8282, 192.0.2.1:8282 or [2001:db8::1]:8282",
+);
 const isPort = (port: number) => port >= 1 && port <= 65_535;
+/** Digits and dots that look like an address and are none. */
+export const isNoAddress = (host: string): boolean => /^[\d.]+$/.test(host) && isIP(host) === 0;
 /** As PostgreSQL's listen_addresses takes it. */
 const listenHost = z.string().refine(
-  (text) => text === "*" || isIP(text) !== 0 || /^[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252})$/.test(text),
-  "must be one name or address, without a port and without brackets: db1.example.com, 192.0.2.1, 2001:db8::1, 0.0.0.0",
+  (text) =>
+    text.split(",").map((each) => each.trim()).every((host) =>
+      host === "*" || isIP(host) !== 0 || (/^[A-Za-z0-9_][A-Za-z0-9._-]{0,252}$/.test(host) && !isNoAddress(host))
+    ),
+  "must be names or addresses without port and brackets, like db1.example.com, 192.0.2.1, 2001:db8::1 or 0.0.0.0",
 );
 const milliseconds = (byDefault: number, atLeast: number) => z.number().int().min(atLeast).default(byDefault);
 

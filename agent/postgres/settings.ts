@@ -61,7 +61,7 @@ export function checkSettings(have: ServerSettings): Finding[] {
       have: "off",
       need: "on",
       needsRestart: false,
-      remedy: "give the URL of a superuser, e.g. postgres",
+      remedy: "give the URL of a superuser, e.g. postgres: an event trigger and a publication of all tables take one",
       alter: null,
     });
   }

@@ -4,6 +4,7 @@ import type { Home } from "../home.ts";
 import type { Target } from "../postgres/connect.ts";
 import { localTarget } from "../postgres/server.ts";
 import { parseDatabaseUrl } from "./existing.ts";
+import { addressFrom } from "./names.ts";
 
 export function configuredTarget(home: Home, { postgres }: Config): Target {
   return postgres.url
@@ -13,6 +14,5 @@ export function configuredTarget(home: Home, { postgres }: Config): Target {
 
 /** The node's own address is its name where it listens everywhere; the peer knows it by that. */
 export function ownAddress({ node }: Config): string {
-  const host = node.name.includes(":") || !node.listen.startsWith("0.0.0.0:") ? null : node.name;
-  return host === null ? node.listen : `${host}:${node.listen.split(":").at(-1)}`;
+  return addressFrom(node.name, node.listen);
 }

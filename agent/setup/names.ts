@@ -1,6 +1,6 @@
 // The two nodes as the command line names them: `fqdn[:port]`. Pure but for the port check.
 import { createServer, isIP } from "node:net";
-import { splitAddress } from "../config.ts";
+import { isNoAddress, splitAddress } from "../config.ts";
 import { RefusedError, UsageError } from "../errors.ts";
 
 export interface NodeName {
@@ -32,10 +32,12 @@ function parseName(text: string): NodeName {
   const bare = isIP(text) === 6 ? `[${text}]` : text;
   const match = /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}))(?::(\d{1,5}))?$/.exec(bare);
   const port = match?.[2] === undefined ? defaultPort : Number(match[2]);
-  if (!match || port < 1 || port > 65_535 || (match[1].startsWith("[") && isIP(match[1].slice(1, -1)) !== 6)) {
+  const host = match?.[1] ?? "";
+  const isBad = host.startsWith("[") ? isIP(host.slice(1, -1)) !== 6 : isNoAddress(host);
+  if (!match || port < 1 || port > 65_535 || isBad) {
     throw new UsageError(
       `Cannot use ${JSON.stringify(text)} as the name of a server: it is not of the form fqdn[:port]`,
-      "name it like primary.example.com or 192.0.2.1:8282",
+      "name it like primary.example.com, 192.0.2.1:8282 or [2001:db8::1]:8282",
     );
   }
   return named(`${match[1].toLowerCase()}:${port}`);
@@ -50,6 +52,14 @@ export function named(address: string): NodeName {
 /** Where the node listens for its peer: everywhere, unless it is named by an address of its own. */
 export function listenAddress(node: NodeName): string {
   return isIP(node.host) ? node.address : `0.0.0.0:${node.port}`;
+}
+
+/** Where the peer finds a node that listens there: at its own name, where it listens everywhere. */
+export function addressFrom(name: string, listen: string): string {
+  const { host, port } = splitAddress(listen);
+  if (host !== "0.0.0.0" && host !== "::") return listen;
+  if (isIP(name) === 6) return `[${name}]:${port}`;
+  return name.includes(":") ? name : `${name}:${port}`; // two nodes of one host are told apart by their ports
 }
 
 /** Refuses an address that PostgreSQL could not listen at. */
