@@ -7,6 +7,7 @@ import { worst } from "../agent/check/finding.ts";
 import type { Finding, Severity } from "../agent/check_report.ts";
 import { readConfig } from "../agent/config.ts";
 import { AgentError, UnreachableError } from "../agent/errors.ts";
+import type { Status } from "../agent/monitor/status.ts";
 import { checkPair } from "../agent/node/check.ts";
 import { contextOf } from "./context.ts";
 import { count } from "./words.ts";
@@ -17,7 +18,7 @@ export function addCheck(program: Command): void {
     .action(async (_options: unknown, command: Command) => {
       const { home, print } = contextOf(command);
       const config = readConfig(home.configFile);
-      const findings = await checkPair(home, config, await agentRuns(home.adminSocket));
+      const findings = await checkPair(home, config, await askAgent(home.adminSocket));
       const errors = findings.filter(({ severity }) => severity === "error").length;
       print({ worst: worst(findings), findings }, renderFindings(findings, process.stdout.isTTY === true));
       if (errors > 0) {
@@ -29,15 +30,15 @@ export function addCheck(program: Command): void {
     });
 }
 
-async function agentRuns(socket: string): Promise<boolean> {
+async function askAgent(socket: string): Promise<{ agentRuns: boolean; sameKey: boolean | null }> {
   try {
-    await callAgent(socket, "GET", "/status");
-    return true;
+    const { key } = await callAgent<Status>(socket, "GET", "/status");
+    return { agentRuns: true, sameKey: key.same_as_peer };
   } catch (error) {
+    if (!(error instanceof AgentError)) throw error;
     // Any other answer is an answer.
-    if (error instanceof UnreachableError && !/still starting/.test(error.message)) return false;
-    if (error instanceof AgentError) return true;
-    throw error;
+    const silent = error instanceof UnreachableError && !/still starting/.test(error.message);
+    return { agentRuns: !silent, sameKey: null };
   }
 }
 

@@ -32,6 +32,16 @@ export function compareNodes(here: CheckAnswer, there: CheckAnswer, clock: Clock
   return found.map((finding) => ({ ...finding, node: here.name }));
 }
 
+/** What the agent has had proven over the peer API; null: nothing yet. */
+export function sameKeyFindings(sameKey: boolean | null): Bare[] {
+  if (sameKey === null) return [];
+  return [
+    sameKey
+      ? ok("key_same", "both nodes have proven to have the same master key")
+      : failing("key_same", "the other node has another master key", "agent key check, on both servers"),
+  ];
+}
+
 type Named = ComparedDatabase & { readonly name: string };
 
 function agentVersions(here: CheckAnswer, there: CheckAnswer): Bare {

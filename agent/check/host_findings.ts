@@ -58,7 +58,7 @@ function certificateFinding(name: string, facts: CertificateFacts | Problem, now
   const { subject, notAfter, coversHost } = facts;
   const days = Math.floor((Date.parse(notAfter) - now.getTime()) / dayMs);
   const until = notAfter.slice(0, 10);
-  const renew = "see agent cert";
+  const renew = "agent cert renew, on the server whose certificate it is";
   if (days < 0) return failing(name, `the certificate ${subject} ended on ${until}`, renew);
   if (days <= soonDays) return warning(name, `the certificate ${subject} ends on ${until}, in ${days} days`, renew);
   // It is pinned as a whole, so another name in it keeps nobody out.

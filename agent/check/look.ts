@@ -20,7 +20,7 @@ export interface LookOptions {
 
 export async function lookAround(options: LookOptions): Promise<View> {
   const { home, config, target, agentRuns, peerPostgresPort } = options;
-  const { node, peer, postgres } = config;
+  const { node, peer } = config;
   const there = splitAddress(peer.address);
   const [host, database, agentPort, databasePort] = await Promise.all([
     readHost(home, config),
@@ -34,7 +34,7 @@ export async function lookAround(options: LookOptions): Promise<View> {
     peerName: peer.name,
     peerRole: node.role === "primary" ? "secondary" : "primary",
     agentRuns,
-    postgresPort: postgres.port,
+    postgresPort: target.port,
     clockMs: Date.now(),
     host,
     database,

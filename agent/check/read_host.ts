@@ -13,18 +13,13 @@ import { AgentError, reason } from "../errors.ts";
 import type { Home } from "../home.ts";
 import type { DiskSpace } from "../monitor/disk_room.ts";
 import { errorCode } from "../postgres/connect.ts";
-import { describeCertificate, readIdentity } from "../trust/certificates.ts";
+import { describeCertificate, hostOf, readIdentity } from "../trust/certificates.ts";
 import { peerCertificatePath, pinnedPeer } from "../trust/join.ts";
 import { readMasterKey } from "../trust/key.ts";
 import type { CertificateFacts, DnsFacts, HostFacts, Problem } from "./facts.ts";
 
 /** A resolver that does not answer is a fact too. */
 const dnsMs = 5000;
-
-/** The host in a node's name: the name itself, unless two nodes of one host are told apart by their ports. */
-export function hostOf(name: string): string {
-  return isIP(name) === 0 && /:\d{1,5}$/.test(name) ? splitAddress(name).host : name;
-}
 
 export async function readHost(home: Home, config: Config): Promise<HostFacts> {
   const ownHost = hostOf(config.node.name);

@@ -1,17 +1,18 @@
 // The check as a node takes part in it: asked by the peer over its API, or run by an operator, with the peer's own view
 // where that is to be had. Looks and compares; changes nothing.
-import { type ClockFacts, compareNodes } from "../check/compare.ts";
+import { type ClockFacts, compareNodes, sameKeyFindings } from "../check/compare.ts";
 import { failing, warning } from "../check/finding.ts";
 import { answerOf, viewFindings } from "../check/findings.ts";
 import { lookAround } from "../check/look.ts";
 import type { CheckAnswer, CheckRequest, Finding } from "../check_report.ts";
-import type { PeerClient } from "../api/client.ts";
-import type { Config } from "../config.ts";
+import { PeerClient } from "../api/client.ts";
+import { type Config, splitAddress } from "../config.ts";
 import { AgentError, RefusedError } from "../errors.ts";
 import type { Home } from "../home.ts";
 import type { Target } from "../postgres/connect.ts";
+import { readIdentity } from "../trust/certificates.ts";
+import { pinnedPeers } from "../trust/pins.ts";
 import { nodeDatabase } from "./database.ts";
-import { Peer } from "./peer.ts";
 
 export interface CheckParts {
   readonly home: Home;
@@ -39,37 +40,43 @@ async function lookForPeer(parts: CheckParts, peerPostgresPort: number): Promise
   return answerOf(await lookAround({ ...parts, agentRuns: true, peerPostgresPort }), new Date());
 }
 
-/** The whole check, from the command line: with the agent running or not. */
-export async function checkPair(home: Home, config: Config, agentRuns: boolean): Promise<Finding[]> {
+/** The whole check, from the command line. `sameKey`: what the agent that runs knows of the two keys; null: nothing. */
+export async function checkPair(
+  home: Home,
+  config: Config,
+  { agentRuns, sameKey }: { agentRuns: boolean; sameKey: boolean | null },
+): Promise<Finding[]> {
   const parts = { home, config, target: nodeDatabase(home, config).target };
-  const theirs = await askPeer(home, config);
+  const theirs = await askPeer(home, config, parts.target.port);
   const port = "answer" in theirs ? theirs.answer.postgres_port : config.postgres.port;
   const view = await lookAround({ ...parts, agentRuns, peerPostgresPort: port });
   const now = new Date();
-  if (!("answer" in theirs)) return [...viewFindings(view, now), { ...theirs, node: config.node.name }];
+  const keys = sameKeyFindings(sameKey).map((each) => ({ ...each, node: config.node.name }));
+  if (!("answer" in theirs)) return [...viewFindings(view, now), ...keys, { ...theirs, node: config.node.name }];
   const { answer, clock } = theirs;
   const own = answerOf(view, now);
-  return [...own.findings, ...answer.findings, ...compareNodes(own, answer, clock)];
+  return [...own.findings, ...answer.findings, ...keys, ...compareNodes(own, answer, clock)];
 }
 
 type Asked = { answer: CheckAnswer; clock: ClockFacts } | Omit<Finding, "node">;
 
-async function askPeer(home: Home, config: Config): Promise<Asked> {
-  let peer: Peer | null = null;
+async function askPeer(home: Home, config: Config, ownPort: number): Promise<Asked> {
+  let client: PeerClient | null = null;
   const unseen = "so what it sees, and what the two have in common, is not known";
   try {
-    peer = new Peer(home, config);
-    if (!peer.pinned) {
+    const pinned = pinnedPeers(home);
+    if (pinned.length === 0) {
       return warning("peer", `no secondary has joined yet, ${unseen}`, "set the secondary up, run it, and check again");
     }
-    const client = peer.client();
+    const { cert, key } = readIdentity(home.nodeCertificate, home.nodeKey);
+    client = new PeerClient({ address: splitAddress(config.peer.address), tls: { cert, key, pinned } });
     const clock = await askClock(client);
-    return { answer: await client.check({ postgres_port: config.postgres.port }), clock };
+    return { answer: await client.check({ postgres_port: ownPort }), clock };
   } catch (error) {
     if (!(error instanceof AgentError)) throw error;
     return failing("peer", `${config.peer.name} does not answer, ${unseen}: ${error.message}`, error.remedy);
   } finally {
-    peer?.close();
+    client?.close();
   }
 }
 

@@ -9,7 +9,7 @@ import { type CommandedServer } from "../postgres/commands.ts";
 import type { Sql, Target } from "../postgres/connect.ts";
 import { withDeadline } from "../postgres/deadline.ts";
 import { Keeper } from "../postgres/keeper.ts";
-import { closeGuard } from "../role/guard.ts";
+import { closeGuard, guardIsOpen } from "../role/guard.ts";
 import type { Record } from "../role/states.ts";
 import type { NodeDatabase } from "./database.ts";
 
@@ -35,6 +35,7 @@ export function keeperOf(home: Home, config: Config, { cluster, target }: NodeDa
  */
 export async function closeBehind(sql: Sql, dbname: string, { epoch, state }: Record): Promise<void> {
   try {
+    if (!await withDeadline(guardIsOpen(sql), closeMs, "look at the guard")) return;
     await withDeadline(closeGuard(sql, { dbname, epoch, state }), closeMs, "close the guard");
     log.info("PostgreSQL goes on without the agent: closed to writers");
   } catch (error) {

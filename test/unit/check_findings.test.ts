@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { compareNodes } from "../../agent/check/compare.ts";
+import { compareNodes, sameKeyFindings } from "../../agent/check/compare.ts";
 import type { HostFacts, View } from "../../agent/check/facts.ts";
 import { worst } from "../../agent/check/finding.ts";
 import { answerOf, viewFindings } from "../../agent/check/findings.ts";
@@ -245,6 +245,11 @@ for (const [name, answer, times, expected] of pairs) {
     for (const { severity, remedy } of findings) assert.equal(remedy !== null, severity !== "ok");
   });
 }
+
+test("keys that were not proven yet are no finding; other ones are an error", () => {
+  assert.deepEqual(sameKeyFindings(null), []);
+  assert.deepEqual([true, false].map((same) => sameKeyFindings(same)[0].severity), ["ok", "error"]);
+});
 
 test("what a node answers is what the other one accepts, and says the same seen from either side", () => {
   assert.deepEqual(checkAnswer.parse(JSON.parse(JSON.stringify(here))), here);
