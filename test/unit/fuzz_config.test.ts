@@ -11,7 +11,7 @@ import { checkPolicies, refuseBadPolicies } from "../../agent/policy_checks.ts";
 import { primaryOnlyRules } from "../../agent/primary_only.ts";
 import { composeConfig, parseToml, sharedRules } from "../../agent/setup/files.ts";
 import { parseNames } from "../../agent/setup/names.ts";
-import { parseDatabaseUrl } from "../../agent/setup/server.ts";
+import { parseDatabaseUrl } from "../../agent/setup/existing.ts";
 import { rowsPolicies, type TableFacts } from "../../agent/table_policies.ts";
 import { parseKey } from "../../agent/trust/key.ts";
 import { onlyProper, runs, secrets, spoilt, spoiltText, tried } from "../helpers/fuzz.ts";
