@@ -74,3 +74,11 @@ export async function checkSettings(sql: Sql, name: string): Promise<void> {
     if (value !== wanted) throw new Error(`Cannot measure: ${setting} is ${value} on the ${name}, not ${wanted}`);
   }
 }
+
+/** Gives a running server of a test those of these settings that need no restart. */
+export async function applyServerSettings(sql: Sql): Promise<void> {
+  const names = await sql<{ name: string }[]>`SELECT name FROM pg_settings
+    WHERE name = ANY (${Object.keys(serverSettings)}) AND context <> 'postmaster'`;
+  for (const { name } of names) await sql.unsafe(`ALTER SYSTEM SET ${name} = '${serverSettings[name]}'`);
+  await sql`SELECT pg_reload_conf()`;
+}

@@ -81,11 +81,17 @@ export class Follower {
   readonly #accepts: Accepts;
   #sql: Sql | undefined;
   #next = 0;
+  #host: ClientTarget["hosts"][number] | undefined;
 
   constructor(target: ClientTarget, name: string, accepts: Accepts = takesWrites) {
     this.#target = target;
     this.#name = name;
     this.#accepts = accepts;
+  }
+
+  /** The host of the last connection; undefined before the first one. */
+  get host(): ClientTarget["hosts"][number] | undefined {
+    return this.#host;
   }
 
   /** A connection to a server of the wanted kind. Throws what the last host said if none is. */
@@ -98,6 +104,7 @@ export class Follower {
       try {
         if (await within(2500, this.#accepts(sql))) {
           this.#next--;
+          this.#host = host;
           return this.#sql = sql;
         }
         problem = new ReadOnlyServer(`${host.host}:${host.port} is not the kind of server that is looked for`);

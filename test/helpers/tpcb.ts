@@ -3,6 +3,7 @@
 // transaction is missing and none is there twice. Never retries a transaction: each tag is sent once.
 import { setTimeout as pause } from "node:timers/promises";
 import { errorCode, isUnreachable, type Sql } from "../../agent/postgres/connect.ts";
+import type { Transaction } from "../../agent/postgres/locks.ts";
 import { type ClientTarget, Follower, ReadOnlyServer, TimedOut } from "./follower.ts";
 
 export const accountsPerBranch = 1000;
@@ -35,6 +36,27 @@ export interface TpcbOptions {
   thinkMs?: number;
   /** Draws accounts from here up to below `toAccount`, and tellers likewise, so that two loads need not overlap. */
   share?: { index: number; of: number };
+  /** Told of each acknowledged transaction, as it is acknowledged, and of the server that it was done on. */
+  onAcknowledged?: (host: ClientTarget["hosts"][number]) => void;
+}
+
+/** What one TPC-B transaction is about. */
+export interface TpcbDraw {
+  aid: number;
+  tid: number;
+  bid: number;
+  delta: number;
+  tag: string;
+}
+
+/** The statements of one TPC-B transaction, within one that the caller has begun and will commit. */
+export async function tpcbStatements(tx: Sql | Transaction, { aid, tid, bid, delta, tag }: TpcbDraw): Promise<void> {
+  await tx`UPDATE pgbench_accounts SET abalance = abalance + ${delta} WHERE aid = ${aid}`;
+  await tx`SELECT abalance FROM pgbench_accounts WHERE aid = ${aid}`;
+  await tx`UPDATE pgbench_tellers SET tbalance = tbalance + ${delta} WHERE tid = ${tid}`;
+  await tx`UPDATE pgbench_branches SET bbalance = bbalance + ${delta} WHERE bid = ${bid}`;
+  await tx`INSERT INTO pgbench_history (tid, bid, aid, delta, mtime, filler)
+    VALUES (${tid}, ${bid}, ${aid}, ${delta}, CURRENT_TIMESTAMP, ${tag})`;
 }
 
 /** What the clients of a load were told. */
@@ -97,12 +119,7 @@ export function startTpcb(target: ClientTarget, options: TpcbOptions = {}): Tpcb
       try {
         await follower.run((sql) =>
           sql.begin(async (tx) => {
-            await tx`UPDATE pgbench_accounts SET abalance = abalance + ${delta} WHERE aid = ${aid}`;
-            await tx`SELECT abalance FROM pgbench_accounts WHERE aid = ${aid}`;
-            await tx`UPDATE pgbench_tellers SET tbalance = tbalance + ${delta} WHERE tid = ${tid}`;
-            await tx`UPDATE pgbench_branches SET bbalance = bbalance + ${delta} WHERE bid = ${bid}`;
-            await tx`INSERT INTO pgbench_history (tid, bid, aid, delta, mtime, filler)
-                   VALUES (${tid}, ${bid}, ${aid}, ${delta}, CURRENT_TIMESTAMP, ${tag})`;
+            await tpcbStatements(tx, { aid, tid, bid, delta, tag });
             committing = true;
           })
         );
@@ -110,6 +127,7 @@ export function startTpcb(target: ClientTarget, options: TpcbOptions = {}): Tpcb
         report.longestGapMs = Math.max(report.longestGapMs, now - lastAcknowledgedAt);
         lastAcknowledgedAt = now;
         report.acknowledged.push(tag);
+        options.onAcknowledged?.(follower.host!);
       } catch (error) {
         if (isUnreachable(error) || error instanceof TimedOut || error instanceof ReadOnlyServer) {
           report.reconnections++;
