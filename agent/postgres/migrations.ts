@@ -10,6 +10,7 @@ import { conflicts } from "./schema/005_conflicts.ts";
 import { policies } from "./schema/006_policies.ts";
 import { sequencePositions } from "./schema/007_sequence_positions.ts";
 import { primaryOnly } from "./schema/008_primary_only.ts";
+import { shortWay } from "./schema/009_short_way.ts";
 
 const steps: readonly string[] = [
   tables,
@@ -20,6 +21,7 @@ const steps: readonly string[] = [
   policies,
   sequencePositions,
   primaryOnly,
+  shortWay,
 ];
 
 /** The version of schema ha that this agent makes. */

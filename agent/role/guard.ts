@@ -14,6 +14,8 @@ export interface GuardChange {
 
 /** How long a session that was told to end may take; a backend deep in I/O does not look at once. */
 const endTimeoutMs = 10_000;
+/** Nobody takes writes meanwhile. */
+const pollMs = 3;
 
 /** Writes who this node is. The guard is closed unless it was open for the same role already. */
 export async function ensureNode(
@@ -65,7 +67,7 @@ export async function fence(
 ): Promise<Lsn> {
   await change(sql, dbname, false, epoch, state);
   const deadline = Date.now() + timeoutMs;
-  while (Date.now() < deadline && await countWriters(sql, dbname) > 0) await delay(10);
+  while (Date.now() < deadline && await countWriters(sql, dbname) > 0) await delay(pollMs);
   await endSessions(sql, dbname);
   const prepared = await preparedTransactions(sql, dbname);
   if (prepared.length > 0) {
@@ -74,31 +76,22 @@ export async function fence(
       "COMMIT PREPARED or ROLLBACK PREPARED them; see pg_prepared_xacts",
     );
   }
-  // Commits with the log flushed, whatever synchronous_commit the application's last ones had.
-  await sql.begin(async (tx) => {
-    await tx`SET LOCAL session_replication_role = replica`;
-    await tx`SET LOCAL synchronous_commit = local`;
-    await tx`UPDATE ha.state SET updated_at = now()`;
-  });
+  // Commits with the log flushed, whatever synchronous_commit the application's last ones had. One transaction, one way.
+  await sql.unsafe(`SET LOCAL session_replication_role = replica; SET LOCAL synchronous_commit = local;
+    UPDATE ha.state SET updated_at = now()`).simple();
   const [{ lsn }] = await sql<{ lsn: string }[]>`SELECT pg_current_wal_insert_lsn()::text AS lsn`;
   return parseLsn(lsn);
 }
 
 async function change(sql: Sql, dbname: string, writable: boolean, epoch?: number, state?: string): Promise<void> {
-  await sql.begin(async (tx) => {
-    await tx`SET LOCAL session_replication_role = replica`;
-    const rows = await tx`UPDATE ha.state SET writable = ${writable},
-      opened_at = CASE WHEN ${writable} THEN pg_postmaster_start_time() END,
-      epoch = coalesce(${epoch ?? null}::bigint, epoch), state = coalesce(${state ?? null}, state), updated_at = now()
-      WHERE current_database() = ${dbname}`;
-    if (rows.count !== 1) {
-      throw new RefusedError(
-        `Cannot ${writable ? "open" : "close"} the guard of ${dbname}: no role is written into it`,
-        "run agent setup on this node first",
-      );
-    }
-    await tx`ALTER DATABASE ${tx(dbname)} SET default_transaction_read_only = ${tx.unsafe(writable ? "off" : "on")}`;
-  });
+  const [row] = await sql<{ changed: boolean }[]>`
+    SELECT ha.change_guard(${writable}, ${epoch ?? null}, ${state ?? null}) AS changed
+    WHERE current_database() = ${dbname}`;
+  if (row?.changed) return;
+  throw new RefusedError(
+    `Cannot ${writable ? "open" : "close"} the guard of ${dbname}: no role is written into it`,
+    "run agent setup on this node first",
+  );
 }
 
 /** Sessions of the application: all but our own, which have both our name and our user, and PostgreSQL's own workers. */
@@ -130,6 +123,6 @@ async function endSessions(sql: Sql, dbname: string): Promise<void> {
         "see pg_stat_activity for what they wait for; end them, or restart PostgreSQL",
       );
     }
-    await delay(10);
+    await delay(pollMs);
   }
 }

@@ -125,6 +125,72 @@ for (const version of versions) {
     });
   });
 
+  test(
+    `PostgreSQL ${version}: the guard's short way says what ha.state says, to whoever writes`,
+    { timeout: 60_000 },
+    async () => {
+      await withServer(version, async (server) => {
+        const sql = server.pool({ max: 1 });
+        await ready(sql);
+        await ensureNode(sql, { node: "a", role: "primary" });
+        // What he owns comes before pg_catalog, says yes to everything, and must not be asked.
+        await sql.unsafe(
+          `SET session_replication_role = replica; CREATE ROLE sly LOGIN; CREATE SCHEMA sly AUTHORIZATION sly; GRANT ALL ON t TO sly;
+          ALTER ROLE sly SET search_path = sly, pg_catalog, public; ALTER ROLE sly SET datestyle = 'SQL, DMY';
+          ALTER ROLE sly SET timezone = 'Asia/Kolkata'; ALTER ROLE sly SET default_transaction_read_only = off;
+          CREATE FUNCTION sly.always(timestamptz, timestamptz) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+          CREATE OPERATOR sly.= (LEFTARG = timestamptz, RIGHTARG = timestamptz, FUNCTION = sly.always);
+          CREATE FUNCTION sly.pg_postmaster_start_time() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()';
+          CREATE FUNCTION sly.refuse_if_closed() RETURNS void LANGUAGE sql AS 'SELECT';
+          RESET session_replication_role`,
+        ).simple();
+        const hasShortWay = async () =>
+          (await sql`SELECT prosrc LIKE '%IF %' AS has FROM pg_proc WHERE oid = 'ha.guard_write'::regproc`)[0].has;
+        let id = 100;
+        const write = () => server.client({ user: "sly", max: 1 })`INSERT INTO t VALUES (${id++})`;
+        const isClosed = async () => {
+          assert.equal(await hasShortWay(), false);
+          await refused(write());
+        };
+        await isClosed();
+        await openGuard(sql, { dbname, epoch: 1, state: "serving" });
+        assert.equal(await hasShortWay(), true);
+        await write();
+        // By the short way alone: it is not ha.state that lets him pass.
+        await sql`REVOKE EXECUTE ON FUNCTION ha.refuse_if_closed() FROM PUBLIC`;
+        await write();
+        await sql`GRANT EXECUTE ON FUNCTION ha.refuse_if_closed() TO PUBLIC`;
+
+        // Whoever closes, in whatever way, and only if it is committed.
+        for (
+          const closing of [
+            "UPDATE ha.state SET writable = false",
+            "UPDATE ha.state SET opened_at = now()",
+            "DELETE FROM ha.state",
+            "TRUNCATE ha.state",
+          ]
+        ) {
+          await sql.unsafe(`SET session_replication_role = replica; BEGIN; ${closing}; ROLLBACK`).simple();
+          assert.equal(await hasShortWay(), true);
+          await write();
+          await sql.unsafe(`${closing}; RESET session_replication_role`).simple();
+          await isClosed();
+          await ensureNode(sql, { node: "a", role: "primary" });
+          await openGuard(sql, { dbname, epoch: 1, state: "serving" });
+          await write();
+        }
+        await ensureNode(sql, { node: "a", role: "secondary" });
+        await isClosed();
+
+        // What is open for another postmaster is not open here, whatever the function says.
+        await openGuard(sql, { dbname, epoch: 1, state: "serving" });
+        await server.stop();
+        await server.start();
+        await refused(write());
+      });
+    },
+  );
+
   test(`PostgreSQL ${version}: a fence waits for a writer that commits in time`, { timeout: 60_000 }, async () => {
     await withServer(version, async (server) => {
       const sql = server.pool();
