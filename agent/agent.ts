@@ -49,7 +49,7 @@ import { startKey } from "./trust/key_watch.ts";
 
 const log = getLogger(["hapair", "node"]);
 
-/** A handback drains once no more than this is on its way. */
+/** A switchover or handback drains once no more than this is on its way; a handback that has just begun, an eighth. */
 const nearBytes = 1024 * 1024;
 /** The peer's stream counts as level within this distance. */
 const levelBytes = 16 * 1024 * 1024;

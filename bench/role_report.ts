@@ -1,6 +1,6 @@
 // The table of scripts/bench roles. Pure.
 import type { Leg } from "./guard_cost.ts";
-import { median } from "./report.ts";
+import { median } from "./results.ts";
 import { faults } from "./role_faults.ts";
 import { handovers, type Windows } from "./role_window.ts";
 

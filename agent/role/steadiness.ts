@@ -26,3 +26,14 @@ export function takeoversOfLate(takeovers: readonly number[], now: number): numb
 export function steadyNeeded(takeovers: readonly number[], now: number, steadyMs: number): number {
   return steadyMs * 2 ** Math.max(0, takeoversOfLate(takeovers, now) - 1);
 }
+
+/** For so long a handback waits for a moment with little on its way. */
+const patienceMs = 15_000;
+
+/**
+ * How much may be on its way to the primary when writes are refused: it is what they are refused for. A pair too busy to
+ * get so near is handed back with as much as there may ever be.
+ */
+export function nearForHandback(nearBytes: number, inStateMs: number): number {
+  return inStateMs < patienceMs ? nearBytes / 8 : nearBytes;
+}

@@ -2,7 +2,7 @@
 // Conditions are pure; rows are tried in order and the first that holds is taken.
 import type { Role, State } from "../report.ts";
 import type { Observation, PeerView, Record, Settings } from "./states.ts";
-import { outageMisses, steadyNeeded } from "./steadiness.ts";
+import { nearForHandback, outageMisses, steadyNeeded } from "./steadiness.ts";
 
 /** What a condition may look at. */
 export interface Context {
@@ -117,9 +117,13 @@ export function givesWayForRoom(c: Omit<Context, "now">): boolean {
   return c.record.role === "primary" && c.seen.diskFull && peerIs(c, "serving");
 }
 
-function nearlyLevel({ seen, settings }: Context): boolean {
-  const peer = seen.peer as PeerView;
-  return (peer.pendingBytes ?? Number(seen.currentLsn - peer.appliedLsn)) <= settings.nearBytes;
+const nearlyLevel = ({ seen, settings }: Context): boolean => pendingAt(seen) <= settings.nearBytes;
+
+const levelForHandback = ({ seen, settings }: Context): boolean =>
+  pendingAt(seen) <= nearForHandback(settings.nearBytes, seen.inStateMs);
+
+function pendingAt({ peer, currentLsn }: Observation): number {
+  return peer!.pendingBytes ?? Number(currentLsn - peer!.appliedLsn);
 }
 
 export const transitions: readonly Transition[] = [
@@ -349,7 +353,7 @@ export const transitions: readonly Transition[] = [
     to: "draining",
     when: (c) =>
       c.seen.databaseOk && !c.seen.preparedOpen && primaryIsBack(c) && c.seen.peer!.knowsOurState &&
-      nearlyLevel(c) && !mergeIsHeld(c) && isSteady(c),
+      levelForHandback(c) && !mergeIsHeld(c) && isSteady(c),
     label: "the primary is steady, nearly caught up",
     comment: "the primary has nearly caught up and stays: writes are refused until it has the last of them",
   },

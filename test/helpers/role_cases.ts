@@ -140,16 +140,29 @@ export const cases: readonly Case[] = [
     "handing_back",
     "draining",
     "nearly level by WAL",
-    seenOf({ ...near, ...peer({ state: "catching_up", pendingBytes: null }) }),
+    seenOf({ ...near, ...peer({ state: "catching_up", pendingBytes: null }), inStateMs: 15_000 }),
+  ],
+  ["secondary", "handing_back", "draining", "little left", seenOf(peer({ state: "catching_up", pendingBytes: 125 }))],
+  [
+    "secondary",
+    "handing_back",
+    "handing_back",
+    "less may soon be left",
+    seenOf({ ...peer({ state: "catching_up", pendingBytes: 126 }), inStateMs: 14_999 }),
+  ],
+  [
+    "secondary",
+    "handing_back",
+    "draining",
+    "too busy to get nearer",
+    seenOf({ ...peer({ state: "catching_up", pendingBytes: 1000 }), inStateMs: 15_000 }),
   ],
   [
     "secondary",
     "handing_back",
     "handing_back",
     "much is on its way",
-    seenOf(
-      peer({ state: "catching_up", pendingBytes: 1001 }),
-    ),
+    seenOf({ ...peer({ state: "catching_up", pendingBytes: 1001 }), inStateMs: 15_000 }),
   ],
   [
     "secondary",
