@@ -60,7 +60,8 @@ BEGIN
   IF NOT FOUND THEN
     RETURN false;
   END IF;
-  EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = %s', current_database(), NOT writes);
+  EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = %s', current_database(),
+    CASE WHEN writes THEN 'off' ELSE 'on' END);
   RETURN true;
 END
 $body$;
