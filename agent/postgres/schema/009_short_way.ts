@@ -1,6 +1,7 @@
-// Schema ha, version 9: the guard's short way, and opening and closing in one call. An open guard costs every statement that writes, and a query costs most of
-// that. So the trigger's function itself is made to say for which postmaster it is open. It is made anew whenever
-// ha.state opens or closes, in the same transaction; whom it does not let pass is judged by ha.state, as before.
+// Schema ha, version 9: the guard's short way, and opening and closing in one call. An open guard costs every statement
+// that writes, and a query would be most of that. So the trigger's function itself is made to say for which postmaster it
+// is open. It is made anew whenever ha.state opens or closes, in the same transaction; whom it does not let pass is judged
+// by ha.state, as before.
 
 export const shortWay = `
 CREATE FUNCTION ha.refuse_if_closed() RETURNS void
@@ -50,7 +51,7 @@ CREATE TRIGGER ha_make_guard AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON ha.
 -- Whoever writes ha.state has switched ordinary triggers off for himself.
 ALTER TABLE ha.state ENABLE ALWAYS TRIGGER ha_make_guard;
 
--- Opens or closes this database, for whoever connects as well. One call: while it lasts nobody may write, or all wait.
+-- Opens or closes this database, for whoever connects as well. One call, as nobody takes writes while it lasts.
 -- What is null stays as it is. False: no role is written into ha.state.
 CREATE FUNCTION ha.change_guard(writes boolean, of_epoch bigint, in_state text) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, ha, pg_temp SET session_replication_role = replica AS $body$
