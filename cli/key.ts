@@ -84,6 +84,7 @@ export function judge(wrong: { problem: string; remedy: string } | null, status:
 function peerLine(status: Status | null): string {
   if (status === null) return "not asked: no agent runs for this home";
   const { peer, key } = status;
+  if (!key.ok) return `${peer.name} is not asked while the key here cannot be used`;
   if (key.same_as_peer === true) return `${peer.name} has proven that it has the same key`;
   if (key.same_as_peer === false) return `${peer.name} has another key`;
   return peer.reachable ? `${peer.name} has not proven its key` : `${peer.name} cannot be asked: it does not answer`;

@@ -199,8 +199,10 @@ function alertsOf(input: StatusInput): Omit<Alert, "since">[] {
       `${rows} overruled or refused in a merge and ${stand} in no table. Try: agent conflicts list --unreviewed`,
     );
   }
-  if (!key.ok) raise("key", "error", key.problem ?? "the master key cannot be used");
-  else if (key.sameAsPeer === false) raise("key_differs", "error", `${peer.name} has another master key`);
+  if (!key.ok) raise("key", "error", `${key.problem ?? "the master key cannot be used"}. Try: agent key check`);
+  else if (key.sameAsPeer === false) {
+    raise("key_differs", "error", `${peer.name} has another master key. Try: agent key check`);
+  }
   return [...alerts, ...input.problems];
 }
 
