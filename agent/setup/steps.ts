@@ -13,6 +13,7 @@ export class Steps {
   constructor(
     private readonly onStep: (step: Step) => void = () => {},
     private readonly onProgress: (name: string, bytes: number, total: number) => void = () => {},
+    private readonly onNote: (text: string) => void = () => {},
   ) {}
 
   /** Runs one step; what it returns as text is its detail. */
@@ -27,5 +28,10 @@ export class Steps {
 
   progress(name: string): (bytes: number, total: number) => void {
     return (bytes, total) => this.onProgress(name, bytes, total);
+  }
+
+  /** Something that whoever waits should know. */
+  note(text: string): void {
+    this.onNote(text);
   }
 }
