@@ -39,6 +39,8 @@ import { nodeReportOf } from "./node/node_report.ts";
 import { statusInput } from "./node/node_status.ts";
 import { metricsText } from "./monitor/metrics.ts";
 import { buildStatus, type Status } from "./monitor/status.ts";
+import { answerPack, packSource } from "./node/pack_answer.ts";
+import { tokenOperations, type TokenParts } from "./node/token_operations.ts";
 import { Troubles } from "./node/troubles.ts";
 import { policiesDiffer, withoutEffect } from "./node/policies.ts";
 import { Tables } from "./node/tables.ts";
@@ -103,11 +105,13 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
   const conflicts = new Later<RestoreDeps>("look at conflicts");
   const merge = new Later<MergeParts>("look at the merge");
   const operator = new Later<OperatorParts>("give orders");
+  const token = new Later<TokenParts>("make a token");
   const operations = [
     ...certificates.operations(),
     ...conflictOperations(conflicts.get),
     ...mergeOperations(merge.get),
     ...operatorCommands(operator.get),
+    ...tokenOperations(token.get),
   ];
   const admin = await serveAdmin(home.adminSocket, adminApp({ status: status.get, operations }));
   down.push(() => admin.close());
@@ -287,6 +291,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
     return last;
   });
 
+  const pack = packSource(home, sql);
   listener = await servePeers({
     listen: splitAddress(config.node.listen),
     tls: peer.tls(),
@@ -315,8 +320,12 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
         return answer;
       },
     }),
-    raw: { "/v1/changes": (request, response) => replication.serve(request, response) },
+    raw: {
+      "/v1/changes": (request, response) => replication.serve(request, response),
+      "/v1/pack": (request, response) => answerPack(pack, request, response),
+    },
   });
+  token.is(() => ({ home, config, pack, peer, trustChanged: () => listener?.reload(peer.tls()) }));
   down.push(() => listener?.close());
   down.push(() => replication.stop());
 

@@ -13,6 +13,7 @@ export interface Home {
   readonly replicationDir: string;
   readonly packFile: string;
   readonly backupDir: string;
+  readonly downloadFile: string;
   readonly runDir: string;
   readonly adminSocket: string;
   readonly stateFile: string;
@@ -36,6 +37,7 @@ export function homeAt(root: string): Home {
     replicationDir: join(root, "replication"),
     packFile: join(root, "replication", "HAPack.zip"),
     backupDir: join(root, "backup"),
+    downloadFile: join(root, "replication", "HAPack.download"),
     runDir: join(root, "run"),
     adminSocket: join(root, "run", "agent.sock"),
     stateFile: join(root, "run", "state.json"),

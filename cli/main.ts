@@ -15,6 +15,7 @@ import { addFailover, addMaintenance, addSwitchover } from "./operate.ts";
 import { addService } from "./service.ts";
 import { addSetup } from "./setup.ts";
 import { addStatus } from "./status.ts";
+import { addToken } from "./token.ts";
 
 const subcommands = [
   addSetup,
@@ -32,6 +33,7 @@ const subcommands = [
   addBackup,
   addRestore,
   addService,
+  addToken,
 ];
 
 function makeProgram(): Command {

@@ -1,8 +1,12 @@
 // `agent setup primary` and `agent setup secondary`: options in, steps and the next thing to do out.
+import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { UsageError } from "../agent/errors.ts";
+import type { Home } from "../agent/home.ts";
+import { setupFromPrimary } from "../agent/setup/from_primary.ts";
 import { type PrimaryOptions, setupPrimary } from "../agent/setup/primary.ts";
 import { type SecondaryOptions, setupSecondary } from "../agent/setup/secondary.ts";
+import type { Steps } from "../agent/setup/steps.ts";
 import { contextOf, parsePort, parseText, requireOption } from "./context.ts";
 import { watchSteps } from "./steps.ts";
 
@@ -39,7 +43,11 @@ export function addSetup(program: Command): void {
     .description("make the secondary from a pack")
     .option("--pack <file>", "the primary's HAPack.zip", parseText)
     .option("--from <url>", "get the pack from the primary itself", parseText)
-    .option("--token <token>", "join token of the primary, for --from", parseText)
+    .option(
+      "--token <token>",
+      "what agent token printed on the primary, for --from; - reads it from standard input",
+      parseText,
+    )
     .option("--pgdata <dir>", "where the cluster will be", parseText)
     .option("--database <url>", "a server that somebody else runs on --pgdata; superuser", parseText)
     .option("--start-command <command>", "how that server is started, e.g. systemctl start postgresql", parseText)
@@ -49,21 +57,34 @@ export function addSetup(program: Command): void {
     .option("--os-user <name>", "whom PostgreSQL runs as, if the agent runs as root", parseText)
     .option("--key <file>", "the master key, as on the primary", parseText)
     .option("--replace", "put an existing cluster aside (it is renamed, never deleted)")
-    .action(async (options: Partial<SecondaryOptions> & { from?: string; token?: string }, command: Command) => {
-      if (options.from !== undefined || options.token !== undefined) {
-        throw new UsageError(
-          "Cannot set up from the primary directly: this agent only takes a pack file yet",
-          "copy HAPack.zip from the primary and name it with --pack",
-        );
-      }
-      const pack = requireOption(options.pack, "Cannot set up a secondary: no pack is named", "add --pack HAPack.zip");
-      const pgdata = requireOption(
-        options.pgdata,
-        "Cannot set up a secondary: no --pgdata is given",
-        "add --pgdata DIR",
-      );
+    .action(async (options: SecondaryArguments, command: Command) => {
       const context = contextOf(command);
-      const result = await setupSecondary(context.home, { ...options, pack, pgdata }, watchSteps(context));
+      const run = secondarySetup(options);
+      const result = await run(context.home, watchSteps(context));
       context.print(result, `Ready. Start it with: agent run`);
     });
+}
+
+type SecondaryArguments = Partial<SecondaryOptions> & { from?: string; token?: string };
+
+/** From a file or from the primary; one of the two. */
+function secondarySetup({ pack, from, token, ...options }: SecondaryArguments) {
+  const cannot = "Cannot set up a secondary";
+  const direct = from !== undefined || token !== undefined;
+  if (pack !== undefined && direct) {
+    throw new UsageError(`${cannot}: a pack file and a primary are named`, "leave out --pack, or --from and --token");
+  }
+  if (!direct) requireOption(pack, `${cannot}: no pack is named`, "add --pack HAPack.zip, or --from and --token");
+  const pgdata = requireOption(options.pgdata, `${cannot}: no --pgdata is given`, "add --pgdata DIR");
+  return (home: Home, steps: Steps) => {
+    if (pack !== undefined) return setupSecondary(home, { ...options, pack, pgdata }, steps);
+    const url = requireOption(from, `${cannot}: --token needs --from`, "add --from https://PRIMARY:8282");
+    const word = requireOption(token, `${cannot}: --from needs --token`, "make one with agent token on the primary");
+    return setupFromPrimary(home, { ...options, from: url, token: readToken(word), pgdata }, steps);
+  };
+}
+
+/** `-`: the first line of standard input, so that the token stands in no list of processes. */
+function readToken(word: string): string {
+  return word === "-" ? readFileSync(0, "utf8").split("\n")[0] : word;
 }

@@ -20,7 +20,7 @@ const mayImport: Record<string, string[]> = {
   review: [...base, "merge", "apply", "postgres"],
   role: [...base, "postgres"],
   pack: [...base, "postgres", "trust"],
-  setup: [...base, "pack", "trust", "postgres", "role", "wal"],
+  setup: [...base, "api", "pack", "trust", "postgres", "role", "wal"],
   api: [...base, "trust"],
   monitor: [...base, "postgres"],
   check: [...base, "monitor", "postgres", "trust"],

@@ -1,11 +1,14 @@
 // Who may reach what on the peer API. Pure; serve.ts and client.ts ask it. Never matches a certificate by its name.
-export type PeerUse = "peer" | "join";
+export type PeerUse = "peer" | "join" | "token";
 
-const joinPaths = new Set(["POST /v1/join", "GET /v1/peer"]);
+/** The one-time certificates open no more than this: who has a token gets the pack, who could open that may join. */
+const onceOpen: Readonly<Record<Exclude<PeerUse, "peer">, ReadonlySet<string>>> = {
+  join: new Set(["POST /v1/join", "GET /v1/peer"]),
+  token: new Set(["GET /v1/pack", "HEAD /v1/pack", "GET /v1/peer"]),
+};
 
-/** The one-time join certificate opens nothing but joining and discovery. */
 export function mayReach(use: PeerUse, method: string, path: string): boolean {
-  return use === "peer" || joinPaths.has(`${method} ${path}`);
+  return use === "peer" || onceOpen[use].has(`${method} ${path}`);
 }
 
 /** The pinned certificate with exactly this SHA-256 fingerprint; the peer's own before the one-time one. */

@@ -57,6 +57,9 @@ const reloadGraceMs = 30_000;
 const checkTimeoutMs = 45_000;
 const maxCheckBytes = 32 * 1024 * 1024;
 
+/** The peer ended the connection right after the handshake: either it was lost, or the certificate is not trusted there. */
+export class TurnedDownError extends UnreachableError {}
+
 /** One peer. JSON calls share kept-alive connections; each stream has a connection of its own. */
 export class PeerClient {
   readonly #host: string;
@@ -216,9 +219,12 @@ export class PeerClient {
       const request = httpsRequest({ ...target, headers, agent, ...this.#tls });
       const abort = () => request.destroy(asError(signal.reason));
       signal.addEventListener("abort", abort, { once: true });
+      let met = false;
+      request.once("socket", (socket) => socket.once("secureConnect", () => met = true));
       request.on("error", (error) => {
         signal.removeEventListener("abort", abort);
-        reject(signal.aborted ? asError(signal.reason) : error);
+        // In TLS 1.3 a server turns a client down after the client's handshake: it hangs up instead of answering.
+        reject(signal.aborted ? asError(signal.reason) : met ? this.#turnedDown(error) : error);
       });
       request.once("response", (answer) => {
         signal.removeEventListener("abort", abort);
@@ -233,6 +239,14 @@ export class PeerClient {
   async #refusal(path: string, response: IncomingMessage, signal: AbortSignal): Promise<AgentError> {
     const body = await readJson(response, signal).catch((error) => ({ error: reason(error) }));
     return errorOf(response.statusCode ?? 0, body, `${path} of ${this.where}`);
+  }
+
+  #turnedDown(cause: Error): Error {
+    return new TurnedDownError(
+      `Cannot reach ${this.where}: it hung up after the handshake: ${reason(cause)}`,
+      "see that the agent runs there and that it has this node's certificate",
+      { cause },
+    );
   }
 
   #unreachable(error: unknown): AgentError {

@@ -125,9 +125,15 @@ export function openApi(agentVersion: string): Record<string, unknown> {
       },
       "/v1/pack": {
         get: {
-          summary: "the newest HAPack.zip; takes ranges",
-          responses: { "200": bytes("the whole"), "206": bytes("a range"), ...refusals },
+          summary: "the newest HAPack.zip; takes one range, which If-Range binds to an ETag; opened by a token too",
+          responses: {
+            "200": bytes("the whole"),
+            "206": bytes("a range"),
+            "416": { description: "the range begins behind its end" },
+            ...refusals,
+          },
         },
+        head: { summary: "its size and ETag", responses: { "200": { description: "as of GET" }, ...refusals } },
       },
     },
     components: {

@@ -155,7 +155,8 @@ function answer(
   const method = request.method ?? "GET";
   const path = (request.url ?? "/").split("?")[0];
   if (!mayReach(use, method, path)) {
-    return sendError(response, 403, "Cannot answer: the join certificate only opens /v1/join", "join the pair first");
+    const opens = use === "join" ? "the join certificate only opens /v1/join" : "a token only opens /v1/pack";
+    return sendError(response, 403, `Cannot answer: ${opens}`, "join the pair first");
   }
   const stream = Object.hasOwn(raw, path) ? raw[path] : undefined;
   if (stream) {
@@ -178,7 +179,8 @@ function answer(
   });
 }
 
-function sendError(response: ServerResponse, status: number, error: string, remedy: string): void {
+/** A refusal of a raw answer, in the form of all others. */
+export function sendError(response: ServerResponse, status: number, error: string, remedy: string): void {
   response.writeHead(status, { "content-type": "application/json" });
   response.end(JSON.stringify({ error, remedy }));
 }

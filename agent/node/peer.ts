@@ -1,6 +1,7 @@
 // The peer as this node knows it: its pinned certificate, the client that speaks to it, and how it became trusted.
 import { existsSync, readFileSync } from "node:fs";
 import { type ClientTls, PeerClient } from "../api/client.ts";
+import { introduce } from "../api/introduce.ts";
 import type { JoinAnswer, JoinRequest } from "../api/schemas.ts";
 import type { PeerTls } from "../api/serve.ts";
 import { parseLsn } from "../change/lsn.ts";
@@ -9,9 +10,9 @@ import { UnreachableError } from "../errors.ts";
 import type { Home } from "../home.ts";
 import type { NodeReport } from "../report.ts";
 import { type Identity, readIdentity } from "../trust/certificates.ts";
+import { joinCertificatePath, pinnedPeer, pinPeer, tokenCertificatePath } from "../trust/join.ts";
 import { pinnedPeers } from "../trust/pins.ts";
 import { settleRenewal } from "../trust/renewal.ts";
-import { joinCertificatePath, joinIdentityPaths, pinnedPeer, pinPeer, retireJoinIdentity } from "../trust/join.ts";
 
 export class Peer {
   private own: Identity;
@@ -31,13 +32,19 @@ export class Peer {
 
   /** What the listener needs: this node's identity and whom it lets in. */
   tls(): PeerTls {
-    const join = joinCertificatePath(this.home);
+    const once = [
+      { path: joinCertificatePath(this.home), use: "join" as const },
+      { path: tokenCertificatePath(this.home), use: "token" as const },
+    ];
     return {
       cert: this.own.cert,
       key: this.own.key,
       trusted: [
         ...pinnedPeers(this.home).map((pem) => ({ pem, use: "peer" as const })),
-        ...(existsSync(join) ? [{ pem: readFileSync(join, "utf8"), use: "join" as const }] : []),
+        ...once.filter(({ path }) => existsSync(path)).map(({ path, use }) => ({
+          pem: readFileSync(path, "utf8"),
+          use,
+        })),
       ],
       superseded: this.superseded,
     };
@@ -91,24 +98,13 @@ export class Peer {
   /** The client once this node is trusted by the peer; a new secondary introduces itself first. Null: nobody joined. */
   async joined(self: Omit<JoinRequest, "certificate">): Promise<PeerClient | null> {
     if (!this.pinned) return null;
-    const identity = joinIdentityPaths(this.home);
-    if (existsSync(identity.cert)) {
-      const { cert, key } = readIdentity(identity.cert, identity.key);
-      const once = new PeerClient({
-        address: splitAddress(this.config.peer.address),
-        tls: { cert, key, pinned: pinnedPeers(this.home) },
-      });
-      try {
-        await once.join({ ...self, certificate: this.own.cert });
-      } catch (error) {
-        // The answer to an earlier try may have been lost: then this node is trusted already, and the join is over.
-        const trusted = await this.client().peer().then(() => true, () => false);
-        if (!trusted) throw error;
-      } finally {
-        once.close();
-      }
-      retireJoinIdentity(this.home);
-    }
+    await introduce({
+      home: this.home,
+      address: splitAddress(this.config.peer.address),
+      pinned: pinnedPeers(this.home),
+      own: this.own,
+      self,
+    });
     return this.client();
   }
 

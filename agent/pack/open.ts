@@ -5,6 +5,7 @@ import { formatLsn } from "../change/lsn.ts";
 import type { OsUser } from "../postgres/os_user.ts";
 import type { MasterKey } from "../trust/key.ts";
 import { decrypt, isOtherKey } from "./age.ts";
+import { AlteredPackError } from "./altered.ts";
 import { type BackupManifest, BackupManifestError, parseBackupManifest } from "./backup_manifest.ts";
 import { checkEntries, EntryError, type EntrySink, nowhere } from "./entries.ts";
 import { makeIncoming } from "./extract.ts";
@@ -221,6 +222,6 @@ async function extract(context: Context, manifest: PackManifest, pgdata: string,
   }
 }
 
-function altered(file: string, name: string, what: string, cause?: unknown): UsageError {
-  return new UsageError(`Cannot open ${file}: ${name} was altered or is not whole: ${what}`, remedy, { cause });
+function altered(file: string, name: string, what: string, cause?: unknown): AlteredPackError {
+  return new AlteredPackError(`Cannot open ${file}: ${name} was altered or is not whole: ${what}`, remedy, { cause });
 }

@@ -6,6 +6,7 @@ import { dirname } from "node:path";
 import process from "node:process";
 import { configure, type FileEntry, Reader, ZipReader, ZipWriter } from "@zip.js/zip.js";
 import { AgentError, reason, RefusedError, UsageError } from "../errors.ts";
+import { AlteredPackError } from "./altered.ts";
 import { memberNames } from "./manifest.ts";
 import { Handover, toWebStream } from "./streams.ts";
 
@@ -158,7 +159,7 @@ async function listEntries(file: FileHandle, size: number, path: string): Promis
       found.set(entry.filename, entry);
     }
   } catch (cause) {
-    throw new UsageError(`Cannot open ${path}: it is no whole pack: ${reason(cause)}`, remedy, {
+    throw new AlteredPackError(`Cannot open ${path}: it is no whole pack: ${reason(cause)}`, remedy, {
       cause,
     });
   }
@@ -173,7 +174,7 @@ async function* readEntry(entry: FileEntry, path: string): AsyncGenerator<Uint8A
   try {
     yield* handover.chunks();
   } catch (cause) {
-    throw new UsageError(`Cannot open ${path}: member ${entry.filename} is damaged: ${reason(cause)}`, remedy, {
+    throw new AlteredPackError(`Cannot open ${path}: member ${entry.filename} is damaged: ${reason(cause)}`, remedy, {
       cause,
     });
   } finally {

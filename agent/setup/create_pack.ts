@@ -1,5 +1,5 @@
 // `pack create`: a new pack from a primary that is set up, as its agent.toml describes it. Starts no server.
-import { readConfig } from "../config.ts";
+import { type Config, readConfig } from "../config.ts";
 import { RefusedError } from "../errors.ts";
 import type { Home } from "../home.ts";
 import { connectionError, openPool } from "../postgres/connect.ts";
@@ -7,7 +7,7 @@ import { readIdentity } from "../trust/certificates.ts";
 import { requireKey } from "../trust/key_watch.ts";
 import { finishAlone } from "../trust/renewal.ts";
 import { readToml, sharedRules } from "./files.ts";
-import { named } from "./names.ts";
+import { named, type NodeName } from "./names.ts";
 import { checkReplaceable, makeNewPack } from "./new_pack.ts";
 import { configuredTarget, ownAddress } from "./configured.ts";
 import type { Steps } from "./steps.ts";
@@ -21,7 +21,7 @@ export async function createNewPack(home: Home, { replace = false }: { replace?:
   const key = requireKey(home);
   finishAlone(home);
   const { cert } = readIdentity(home.nodeCertificate, home.nodeKey);
-  const { postgres, node, peer } = config;
+  const { postgres, peer } = config;
   const target = configuredTarget(home, config);
   const sql = openPool(target, { purpose: "pack" });
   try {
@@ -30,7 +30,7 @@ export async function createNewPack(home: Home, { replace = false }: { replace?:
       target,
       sql,
       key,
-      primary: { ...named(ownAddress(config)), name: node.name },
+      primary: ownName(config),
       secondary: { ...named(peer.address), name: peer.name },
       port: postgres.port,
       certificate: cert,
@@ -42,4 +42,9 @@ export async function createNewPack(home: Home, { replace = false }: { replace?:
   } finally {
     await sql.end({ timeout: 5 });
   }
+}
+
+/** This node as its peer knows it. */
+export function ownName(config: Config): NodeName {
+  return { ...named(ownAddress(config)), name: config.node.name };
 }

@@ -27,6 +27,8 @@ import type { Steps } from "./steps.ts";
 
 export interface SecondaryOptions extends KeyOptions {
   readonly pack: string;
+  /** The certificate to pin for the primary instead of the pack's: it may be newer. */
+  readonly primaryCertificate?: string;
   readonly pgdata: string;
   readonly pgBin?: string;
   readonly pgPort?: number;
@@ -101,7 +103,7 @@ export async function setupSecondary(home: Home, options: SecondaryOptions, step
       const join = joinIdentityPaths(home);
       writeIdentity(join.cert, join.key, pack.pair.join);
       rmSync(announcedPeerPath(home), { force: true });
-      writeWhole(peerCertificatePath(home), pack.pair.primary_certificate, 0o644);
+      writeWhole(peerCertificatePath(home), options.primaryCertificate ?? pack.pair.primary_certificate, 0o644);
       writeConfig(home, document);
     });
     return {
@@ -118,13 +120,18 @@ export async function setupSecondary(home: Home, options: SecondaryOptions, step
   }
 }
 
+type Running = Pick<SecondaryOptions, "database" | "stopCommand">;
+
+export function refuseRunning(pgdata: string, { database, stopCommand }: Running): void {
+  if (!readStatus(pgdata).running || stopCommand !== undefined) return;
+  throw new RefusedError(
+    `Cannot use ${pgdata}: a PostgreSQL server runs in it`,
+    database === undefined ? "stop the agent or the server there first" : "stop it first, or add --stop-command",
+  );
+}
+
 async function check(cluster: Cluster, replace: boolean, other: OtherServer | null): Promise<void> {
-  if (readStatus(cluster.pgdata).running && other?.stopCommand === undefined) {
-    throw new RefusedError(
-      `Cannot use ${cluster.pgdata}: a PostgreSQL server runs in it`,
-      other ? "stop it first, or add --stop-command" : "stop the agent or the server there first",
-    );
-  }
+  refuseRunning(cluster.pgdata, other ? { database: other.url, stopCommand: other.stopCommand } : {});
   checkTarget(cluster.pgdata, replace);
   checkReach(cluster.user, cluster.binaries.binDir, "the programs of PostgreSQL");
   if (other === null) await checkPort(cluster.listen, cluster.port);

@@ -1,10 +1,11 @@
-// How a new secondary becomes trusted: the primary accepts one join certificate until a peer is pinned with it.
-// The join certificate never outlives that: a pack that is stolen later lets nobody in.
+// How a new secondary becomes trusted: the primary accepts one join certificate until a peer is pinned with it, and the
+// certificate of one token, which opens the pack. Neither outlives that: a pack or a token stolen later lets nobody in.
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { RefusedError } from "../errors.ts";
 import type { Home } from "../home.ts";
-import { fingerprint, type Identity, makeJoinIdentity, writeWhole } from "./certificates.ts";
+import { fingerprint, type Identity, makeIdentity, makeJoinIdentity, writeWhole } from "./certificates.ts";
+import { encodeToken } from "./token.ts";
 
 export function peerCertificatePath(home: Home): string {
   return join(home.trustDir, "peer.crt");
@@ -20,6 +21,11 @@ export function joinCertificatePath(home: Home): string {
   return join(home.trustDir, "join.crt");
 }
 
+/** On the primary: the certificate of the newest token. */
+export function tokenCertificatePath(home: Home): string {
+  return join(home.trustDir, "token.crt");
+}
+
 /** On the secondary: the one-time identity from its pack. */
 export function joinIdentityPaths(home: Home): { cert: string; key: string } {
   const folder = join(home.root, "conf", "tls");
@@ -31,6 +37,19 @@ export async function openJoin(home: Home): Promise<Identity> {
   const identity = await makeJoinIdentity();
   writeWhole(joinCertificatePath(home), identity.cert, 0o644);
   return identity;
+}
+
+/** A new token for whoever knows it, in place of the one before. Refused where nobody could join any more. */
+export async function openToken(home: Home, primary: string, seconds: number): Promise<string> {
+  if (!existsSync(joinCertificatePath(home))) {
+    throw new RefusedError(
+      "Cannot make a token: a secondary has joined with the newest pack, or the certificate was renewed since",
+      "make a new pack first with agent pack create (--replace if a secondary has joined: it must be set up again)",
+    );
+  }
+  const identity = await makeIdentity("hapair-token", seconds / 86_400);
+  writeWhole(tokenCertificatePath(home), identity.cert, 0o644);
+  return encodeToken({ primary, identity });
 }
 
 /** The certificate pinned for the peer, if there is one. */
@@ -65,6 +84,7 @@ export function pinPeer(home: Home, pem: string): "pinned" | "already" {
 /** Nobody may join any more with the pack that was made last. */
 export function closeJoin(home: Home): void {
   rmSync(joinCertificatePath(home), { force: true });
+  rmSync(tokenCertificatePath(home), { force: true });
 }
 
 /** On the secondary: the one-time identity has done its work. */

@@ -195,6 +195,15 @@ test("the join certificate opens joining and discovery only", () => {
   }
 });
 
+test("a token opens the pack and discovery only", () => {
+  for (const method of ["GET", "HEAD"]) assert.ok(mayReach("token", method, "/v1/pack"));
+  assert.ok(mayReach("token", "GET", "/v1/peer"));
+  for (const path of ["/v1/changes", "/v1/heartbeat", "/v1/join", "/v1/row", "/v1/pack"]) {
+    assert.equal(mayReach("token", "POST", path), false, path);
+  }
+  assert.equal(mayReach("token", "GET", "/v1/changes"), false);
+});
+
 test("admin operations take checked input; their errors keep their exit code", async () => {
   const app = adminApp({
     status: () => ({ node: "a" }),
