@@ -1,8 +1,9 @@
 // A pack's members are age files: what the library makes of the derived key opens them, and nothing altered passes.
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
+import { randomBytes } from "node:crypto";
 import { test } from "node:test";
-import { Decrypter } from "age-encryption";
+import { Decrypter, Encrypter, identityToRecipient } from "age-encryption";
 import { decrypt, encrypt, isOtherKey } from "../../agent/pack/age.ts";
 import { macFits, manifestMac, parseManifest } from "../../agent/pack/manifest.ts";
 import { collect } from "../../agent/pack/streams.ts";
@@ -27,6 +28,65 @@ test("whatever the chunks, the age library opens it", async () => {
     assert.deepEqual(Buffer.from(await decrypter.decrypt(bytes)), plain);
     assert.deepEqual(await opened(bytes), plain);
   }
+});
+
+test("sizes around a chunk, both ways beside the library", async () => {
+  const chunk = 65_536;
+  const recipient = await identityToRecipient(ageIdentity(key));
+  for (const size of [0, 1, chunk - 1, chunk, chunk + 1, 7 * chunk, 9 * chunk + 5]) {
+    const text = randomBytes(size);
+    const own = await collect(encrypt(key, pieces(text, 100_000)), 1 << 20, "test");
+    const decrypter = new Decrypter();
+    decrypter.addIdentity(ageIdentity(key));
+    assert.ok(text.equals(await decrypter.decrypt(own)), `${size} bytes, opened by the library`);
+    const encrypter = new Encrypter();
+    encrypter.addRecipient(recipient);
+    const theirs = await encrypter.encrypt(text);
+    assert.ok(text.equals(await opened(theirs)), `${size} bytes, made by the library`);
+    for (const step of [1, 100, theirs.length]) {
+      if (step === 1 && size > chunk) continue;
+      const plain = await collect(decrypt(key, pieces(theirs, step)), 1 << 20, "test");
+      assert.ok(text.equals(plain), `${size} bytes, read by ${step}`);
+    }
+  }
+});
+
+test("chunks moved, left out, repeated, or an empty one at the end: refused", async () => {
+  const bytes = await collect(encrypt(key, pieces(Buffer.alloc(65_536 * 3, 5), 65_536)), 1 << 20, "test");
+  const head = bytes.length - 3 * 65_552;
+  const chunk = (n: number) => bytes.subarray(head + n * 65_552, head + (n + 1) * 65_552);
+  const made = (...parts: Uint8Array[]) => Buffer.concat([bytes.subarray(0, head), ...parts]);
+  assert.equal((await opened(made(chunk(0), chunk(1), chunk(2)))).length, 3 * 65_536);
+  const bad = [
+    made(chunk(1), chunk(0), chunk(2)),
+    made(chunk(0), chunk(2)),
+    made(chunk(0), chunk(1)),
+    made(chunk(0), chunk(1), chunk(1), chunk(2)),
+    made(chunk(0), chunk(1), chunk(2), chunk(2)),
+    made(chunk(0), chunk(1), chunk(2), new Uint8Array(16)),
+    made(chunk(0), chunk(1), chunk(2), new Uint8Array(3)),
+    made(),
+  ];
+  for (const [n, file] of bad.entries()) await assert.rejects(opened(file), `case ${n}`);
+  await assert.rejects(opened(Buffer.alloc(200_000, "age-encryption.org/v1\n")), /header does not end within/);
+});
+
+test("nothing is read far ahead, and who leaves early leaves nothing behind", async () => {
+  let made = 0;
+  let left = false;
+  const endless = (async function* () {
+    try {
+      for (;; made++) yield await Promise.resolve(Buffer.alloc(65_536, made));
+    } finally {
+      left = true;
+    }
+  })();
+  let taken = 0;
+  for await (const _chunk of encrypt(key, endless)) {
+    assert.ok(made <= taken + 10, `${made} read, ${taken} taken`);
+    if (++taken === 50) break;
+  }
+  assert.ok(left);
 });
 
 test("another key is told apart from damage", async () => {
