@@ -17,7 +17,8 @@ import {
   type PairPart,
   type SharedPart,
 } from "./manifest.ts";
-import { Meter } from "./streams.ts";
+import { refuseInData } from "./outside.ts";
+import { counted, Meter } from "./streams.ts";
 import { type PackWriter, writeZip } from "./zip_file.ts";
 
 /** What the manifest says besides what the server and the backup tell. */
@@ -51,6 +52,7 @@ export interface CreatedPack {
 
 /** Makes the pack. The logical slot that the secondary will read from must exist already; a backup needs none. */
 export async function createPack(request: PackRequest): Promise<CreatedPack> {
+  await refuseInData(request.sql, request.key, request.file);
   const server = await describeServer(request.sql);
   const zip = await writeZip(request.file, { keepPresent: request.keepPresent });
   try {
@@ -69,12 +71,15 @@ async function fill(zip: PackWriter, { target, sql, key, facts, pair, onProgress
     await zip.add(name, meter.through(encrypt(key, content)));
     members.push({ name, size: meter.size, sha256: meter.sha256() });
   };
-  const plain = new Meter();
+  let plainBytes = 0;
   const backup = await beginBaseBackup(target, sql);
   let ranges: BackupManifest;
   try {
-    const report = onProgress && ((bytes: number) => onProgress(bytes, Math.max(server.bytes, bytes)));
-    await add(memberNames.data, plain.through(backup.archive(), report));
+    const report = (bytes: number) => {
+      plainBytes = bytes;
+      onProgress?.(bytes, Math.max(server.bytes, bytes));
+    };
+    await add(memberNames.data, counted(backup.archive(), report));
     const bytes = await backup.manifest();
     ranges = parse(bytes);
     await add(memberNames.backupManifest, once(bytes));
@@ -104,7 +109,7 @@ async function fill(zip: PackWriter, { target, sql, key, facts, pair, onProgress
   const bytes = encode(manifest);
   await zip.add(memberNames.manifest, once(bytes));
   await zip.add(memberNames.mac, once(new TextEncoder().encode(manifestMac(key, bytes) + "\n")));
-  return { manifest, plainBytes: plain.size };
+  return { manifest, plainBytes };
 }
 
 interface Server {

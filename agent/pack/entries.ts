@@ -32,6 +32,9 @@ export function safePath(name: string): string {
 
 const walFile = /^pg_wal\/(?:([0-9A-F]{24})|[0-9A-F]{8}\.history|archive_status\/[0-9A-F]{8}[0-9A-F.a-z]*\.done)$/;
 
+/** PostgreSQL's own bound; what is not in the manifest has no other. */
+const mostSegmentBytes = 1 << 30;
+
 /** Reads the tar to its end. Throws EntryError at the first thing that is wrong. */
 export async function checkEntries(
   tar: AsyncIterable<Uint8Array>,
@@ -62,6 +65,7 @@ export async function checkEntries(
       if (expected && expected.size !== entry.header.size) {
         throw new EntryError(`${path} has ${entry.header.size} bytes instead of ${expected.size}`);
       }
+      if (segment && entry.header.size > mostSegmentBytes) throw new EntryError(`${path} is too large for WAL`);
       const sum = await copy(entry, await sink.file(path));
       if (expected && sum !== expected.sha256) throw new EntryError(`${path} does not fit its checksum`);
       if (segment?.[1]) wal.set(segment[1], entry.header.size);

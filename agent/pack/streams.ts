@@ -111,6 +111,19 @@ export class Handover {
   }
 }
 
+/** Tells how much has passed, after each chunk. */
+export async function* counted(
+  chunks: AsyncIterable<Uint8Array>,
+  onBytes: (bytes: number) => void,
+): AsyncGenerator<Uint8Array> {
+  let size = 0;
+  for await (const chunk of chunks) {
+    size += chunk.length;
+    onBytes(size);
+    yield chunk;
+  }
+}
+
 /** Counts and hashes what passes. */
 export class Meter {
   size = 0;

@@ -4,6 +4,7 @@ import { slotName } from "../change/marks.ts";
 import { RefusedError } from "../errors.ts";
 import type { Home } from "../home.ts";
 import { type CreatedPack, createPack } from "../pack/create.ts";
+import { refuseInData } from "../pack/outside.ts";
 import type { Sql, Target } from "../postgres/connect.ts";
 import { openJoin, pinnedPeer } from "../trust/join.ts";
 import type { MasterKey } from "../trust/key.ts";
@@ -41,6 +42,7 @@ export function checkReplaceable(home: Home, secondary: string, replace: boolean
 export async function makeNewPack(request: NewPack): Promise<CreatedPack & { file: string; slotLsn: bigint }> {
   const { home, target, sql, key, primary, secondary, port, steps } = request;
   const file = request.file ?? home.packFile;
+  await refuseInData(sql, key, file);
   const { pairId, generation } = await steps.run("pair", () => beginGeneration(sql), (pair) => pair.pairId);
   const slotLsn = await steps.run("replication slot", async () => {
     await dropSlot(sql, slotName);

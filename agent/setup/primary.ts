@@ -2,6 +2,7 @@
 // Run again it finds what is there and makes a new pack. The application keeps writing all the while.
 import { existsSync } from "node:fs";
 import type { Home } from "../home.ts";
+import { refuseInData } from "../pack/outside.ts";
 import { refuseBadPolicies } from "../policy_checks.ts";
 import { readTables } from "../postgres/tables.ts";
 import { makeIdentity, readIdentity, writeIdentity } from "../trust/certificates.ts";
@@ -61,6 +62,7 @@ export async function setupPrimary(
   try {
     const { sql, target } = server;
     refuseBadPolicies(config, await readTables(sql), origin);
+    await refuseInData(sql, key, home.packFile);
     makeHome(home);
     await steps.run("schema ha", () => ensureSchema(sql, primary.name), (n) => n.length ? "made" : "found");
     const objects = await steps.run(

@@ -6,6 +6,7 @@ import { parseLsn } from "../change/lsn.ts";
 import { AgentError, RefusedError } from "../errors.ts";
 import type { Home } from "../home.ts";
 import { checkTarget } from "../pack/extract.ts";
+import type { PackManifest } from "../pack/manifest.ts";
 import { type OpenPack, openPack } from "../pack/open.ts";
 import { prepareSeed, recoverSeed } from "../pack/seed.ts";
 import { checkReach } from "../postgres/os_user.ts";
@@ -57,6 +58,7 @@ export async function setupSecondary(home: Home, options: SecondaryOptions, step
   const pack = await openPack(resolve(options.pack), key);
   try {
     const { manifest } = pack;
+    refuseOtherPair(home, present, manifest);
     const pgdata = resolve(options.pgdata);
     const node = { ...named(manifest.secondary.address), name: manifest.secondary.name };
     const binaries = programsFor(manifest.postgres.major, options.pgBin, "the pack");
@@ -117,6 +119,20 @@ export async function setupSecondary(home: Home, options: SecondaryOptions, step
     };
   } finally {
     await pack.close();
+  }
+}
+
+/** A home that is set up already goes on with its own pair only. */
+function refuseOtherPair(home: Home, present: Record<string, unknown> | null, manifest: PackManifest): void {
+  const nameIn = (section: string) => (present?.[section] as { name?: unknown } | undefined)?.name;
+  for (const [section, name] of [["node", manifest.secondary.name], ["peer", manifest.primary.name]]) {
+    const here = nameIn(section);
+    if (here === undefined || here === name) continue;
+    throw new RefusedError(
+      `Cannot use this pack: it is for another pair (${manifest.primary.name} and ${manifest.secondary.name}); ` +
+        `[${section}] of ${home.configFile} is ${JSON.stringify(here)}`,
+      "take the pack of this node's own primary, or name another folder with --home",
+    );
   }
 }
 

@@ -2,13 +2,26 @@
 // position, with even sequences. And what setup refuses leaves everything as it was.
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { Buffer } from "node:buffer";
+import {
+  createReadStream,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { parseLsn } from "../../agent/change/lsn.ts";
 import { readConfig } from "../../agent/config.ts";
 import { AgentError, RefusedError } from "../../agent/errors.ts";
-import { homeAt } from "../../agent/home.ts";
+import { type Home, homeAt } from "../../agent/home.ts";
+import { decrypt } from "../../agent/pack/age.ts";
+import { memberNames } from "../../agent/pack/manifest.ts";
+import { openZip } from "../../agent/pack/zip_file.ts";
 import { openPool } from "../../agent/postgres/connect.ts";
 import { readStatus } from "../../agent/postgres/postmaster.ts";
 import { localTarget, startCluster, stopCluster } from "../../agent/postgres/server.ts";
@@ -19,6 +32,7 @@ import { setupSecondary } from "../../agent/setup/secondary.ts";
 import { Steps } from "../../agent/setup/steps.ts";
 import { fingerprint, loadTls } from "../../agent/trust/certificates.ts";
 import { pinPeer } from "../../agent/trust/join.ts";
+import { ageIdentity, readKeyFile } from "../../agent/trust/key.ts";
 import { freePort, type TestServer, versions, withServer } from "../helpers/servers.ts";
 
 const names = { primary: "127.0.0.1:18281", secondary: "127.0.0.1:18282" };
@@ -50,6 +64,39 @@ function startApplication(server: TestServer) {
   };
 }
 
+/** Neither the pack as it is nor any of its members opened holds what must stay on the primary. */
+async function assertNoSecrets(home: Home, keyFile: string): Promise<void> {
+  const key = readKeyFile(keyFile);
+  const lineOf = (pem: string) => pem.split("\n")[1];
+  const secrets: [string, Buffer][] = [
+    ["the master key", key.bytes],
+    ["the master key in base64", Buffer.from(key.bytes.toString("base64").slice(0, 40))],
+    ["the master key in hex", Buffer.from(key.bytes.toString("hex").slice(0, 64))],
+    ["the private key", Buffer.from(lineOf(readFileSync(home.nodeKey, "utf8")))],
+    ["the key of its packs", Buffer.from(ageIdentity(key))],
+  ];
+  const search = async (name: string, chunks: AsyncIterable<Uint8Array>) => {
+    let tail = Buffer.alloc(0);
+    let bytes = 0;
+    for await (const chunk of chunks) {
+      const text = Buffer.concat([tail, chunk]);
+      for (const [what, secret] of secrets) assert.ok(!text.includes(secret), `${what} is in ${name}`);
+      tail = text.subarray(-200);
+      bytes += chunk.length;
+    }
+    assert.ok(bytes > 50, `${name} was looked through`);
+  };
+  await search("the file", createReadStream(home.packFile));
+  const zip = await openZip(home.packFile);
+  try {
+    for (const name of [memberNames.data, memberNames.backupManifest, memberNames.pair]) {
+      await search(name, decrypt(key, zip.read(name)));
+    }
+  } finally {
+    await zip.close();
+  }
+}
+
 for (const version of versions) {
   test(`PostgreSQL ${version}: a server at work becomes a primary, its pack a secondary`, async () => {
     await withServer(version, async (server) => {
@@ -71,6 +118,15 @@ for (const version of versions) {
       assert.ok(sold > 0);
       assert.deepEqual(readStatus(server.cluster.pgdata), before, "the server was left as it was");
       assert.equal(statSync(home.packFile).size, made.pack_bytes);
+      await assertNoSecrets(home, options.key);
+      const inside = join(server.cluster.pgdata, "master.key");
+      writeFileSync(inside, readFileSync(options.key), { mode: 0o600 });
+      await assert.rejects(
+        setupPrimary(home, names, { ...options, key: inside }, new Steps()),
+        /the master key .* lies in its data folder/,
+      );
+      rmSync(inside);
+      assert.equal(readFileSync(home.manageKeyFile, "utf8").trim(), options.key, "nothing was changed");
       const config = readConfig(home.configFile);
       assert.deepEqual([config.node.role, config.merge.default, config.table[0].policy], [
         "primary",
