@@ -40,6 +40,7 @@ import { statusInput } from "./node/node_status.ts";
 import { metricsText } from "./monitor/metrics.ts";
 import { buildStatus, type Status } from "./monitor/status.ts";
 import { answerPack, packSource } from "./node/pack_answer.ts";
+import { packMaker } from "./node/pack_maker.ts";
 import { tokenOperations, type TokenParts } from "./node/token_operations.ts";
 import { Troubles } from "./node/troubles.ts";
 import { policiesDiffer, withoutEffect } from "./node/policies.ts";
@@ -312,6 +313,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
       takeCertificate: (request, shown) => certificates.take(request, shown),
       proveKey: (request) => keyWatch.answer(request),
       check: checkForPeer({ home, config, target: database.target }),
+      packs: packMaker({ home, config, serves: () => supervisor.record.state === "serving" }),
       join: (request) => {
         const answer = peer.pin(request, name);
         reload();

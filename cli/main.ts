@@ -10,6 +10,7 @@ import { describeError } from "./context.ts";
 import { addKey } from "./key.ts";
 import { addMerge } from "./merge.ts";
 import { addPack } from "./pack.ts";
+import { addReseed } from "./reseed.ts";
 import { addRun } from "./run.ts";
 import { addFailover, addMaintenance, addSwitchover } from "./operate.ts";
 import { addService } from "./service.ts";
@@ -34,6 +35,7 @@ const subcommands = [
   addRestore,
   addService,
   addToken,
+  addReseed,
 ];
 
 function makeProgram(): Command {

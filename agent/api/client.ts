@@ -25,6 +25,8 @@ import {
   type KeyProofBegun,
   keyProofBegun,
   type KeyProofRequest,
+  type NewPackAnswer,
+  newPackAnswer,
   type PositionAnswer,
   positionAnswer,
   type RowAnswer,
@@ -141,6 +143,11 @@ export class PeerClient {
   check(request: CheckRequest): Promise<CheckAnswer> {
     const limits = { timeoutMs: checkTimeoutMs, maxBytes: maxCheckBytes };
     return this.call("POST", "/v1/check", request, checkAnswer, limits);
+  }
+
+  /** Asks the primary for a pack made anew (`id` null), or how far that is. */
+  newPack(id: string | null, options?: CallOptions): Promise<NewPackAnswer> {
+    return this.call("POST", "/v1/pack/new", { id }, newPackAnswer, options);
   }
 
   /** The peer's stream of changes after `after` (its LSN). The answer is read as slowly as the caller likes. */

@@ -11,6 +11,8 @@ import {
   keyProofAnswer,
   keyProofBegun,
   keyProofRequest,
+  newPackAnswer,
+  newPackRequest,
   positionAnswer,
   rowAnswer,
   rowRequest,
@@ -29,6 +31,8 @@ const schemas = {
   KeyProofAnswer: z.union([keyProofBegun, keyProofAnswer]),
   CheckRequest: checkRequest,
   CheckAnswer: checkAnswer,
+  NewPackRequest: newPackRequest,
+  NewPackAnswer: newPackAnswer,
   Problem: problemBody,
 };
 type Name = keyof typeof schemas;
@@ -134,6 +138,13 @@ export function openApi(agentVersion: string): Record<string, unknown> {
           },
         },
         head: { summary: "its size and ETag", responses: { "200": { description: "as of GET" }, ...refusals } },
+      },
+      "/v1/pack/new": {
+        post: {
+          summary: "the primary makes its pack anew, for a reseed of its pinned secondary; asked again, how far it is",
+          requestBody: { required: true, content: content("NewPackRequest") },
+          responses: { "200": json("how far it is", "NewPackAnswer"), ...refusals },
+        },
       },
     },
     components: {

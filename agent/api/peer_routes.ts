@@ -20,12 +20,20 @@ import {
   type KeyProofBegun,
   type KeyProofRequest,
   keyProofRequest,
+  type NewPackAnswer,
+  newPackRequest,
   type PositionAnswer,
   type RowAnswer,
   type RowRequest,
   rowRequest,
 } from "./schemas.ts";
 import type { PeerEnv } from "./serve.ts";
+
+/** For a secondary that is reseeded: the making outlives the request. */
+export interface PackMaking {
+  /** Begins to make one where `id` is null and none is being made. Throws RefusedError where that cannot be. */
+  ask(id: string | null): NewPackAnswer;
+}
 
 export interface PeerSide {
   /** This node's own report, as of now. */
@@ -46,6 +54,8 @@ export interface PeerSide {
   proveKey(request: KeyProofRequest): KeyProofBegun | KeyProofAnswer;
   /** This node's own view of itself and of the way to the caller. */
   check(request: CheckRequest): Promise<CheckAnswer>;
+  /** Makes packs anew; without it none can be asked for. */
+  readonly packs?: PackMaking;
 }
 
 const log = getLogger(["hapair", "api", "peer"]);
@@ -63,6 +73,7 @@ const known = {
   "/v1/certificate": ["POST"],
   "/v1/key/proof": ["POST"],
   "/v1/check": ["POST"],
+  "/v1/pack/new": ["POST"],
   "/v1/openapi.json": ["GET"],
 };
 
@@ -114,6 +125,9 @@ export function peerApp(side: PeerSide): Hono<PeerEnv> {
   app.post("/v1/key/proof", async (c) => c.json(side.proveKey(await readBody(c, keyProofRequest))));
 
   app.post("/v1/check", async (c) => c.json(await side.check(await readBody(c, checkRequest))));
+
+  const { packs } = side;
+  if (packs) app.post("/v1/pack/new", async (c) => c.json(packs.ask((await readBody(c, newPackRequest)).id)));
 
   app.get("/v1/openapi.json", async (c) => c.json(openApi((await side.report()).agent_version)));
   return app;

@@ -70,3 +70,18 @@ export const keyProofAnswer = z.object({
   proof: hash.nullable().meta({ description: "the answerer's own, if so" }),
 });
 export type KeyProofAnswer = z.infer<typeof keyProofAnswer>;
+
+/** Asks the primary to make its pack anew, for a reseed; then how far that is. */
+export const newPackRequest = z.strictObject({
+  id: z.string().max(100).nullable().meta({ description: "null: make one; else the one that an earlier answer named" }),
+});
+
+export const newPackAnswer = z.object({
+  id: z.string(),
+  state: z.enum(["making", "made", "failed"]),
+  bytes: z.number().min(0),
+  total: z.number().min(0).meta({ description: "an estimate" }),
+  error: z.string().nullable(),
+  remedy: z.string().nullable(),
+});
+export type NewPackAnswer = z.infer<typeof newPackAnswer>;

@@ -34,7 +34,7 @@ export async function setupFromPrimary(home: Home, options: FromOptions, steps: 
   makeHome(home);
   await fetchPack(home, address, token, steps);
   const result = await setUp(home, token, options, steps);
-  await join(home, address, token, result, steps);
+  await join(home, address, token.primary, result, steps);
   discardDownload(home.downloadFile);
   return result;
 }
@@ -88,10 +88,10 @@ async function setUp(home: Home, token: JoinToken, options: FromOptions, steps: 
 }
 
 /** The token and the pack have served then. A primary that is gone for a moment hears of it from the agent later. */
-async function join(
+export async function join(
   home: Home,
   address: { host: string; port: number },
-  token: JoinToken,
+  pinned: string | readonly string[],
   { secondary, pair_id, generation }: SecondarySetup,
   steps: Steps,
 ): Promise<void> {
@@ -99,8 +99,8 @@ async function join(
   const self = { name: secondary, pair_id, generation };
   await steps.run("joined", async () => {
     try {
-      await introduce({ home, address, pinned: token.primary, own, self });
-      return "the primary knows this server's certificate; the token is used up";
+      await introduce({ home, address, pinned, own, self });
+      return "the primary knows this server's certificate; no token or pack lets anybody in any more";
     } catch (error) {
       if (!(error instanceof UnreachableError)) throw error;
       return `not yet (${error.message}); the agent does it when it runs`;

@@ -3,6 +3,7 @@
 import { rmSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseLsn } from "../change/lsn.ts";
+import { removeDurably } from "../durable_file.ts";
 import { AgentError, RefusedError } from "../errors.ts";
 import type { Home } from "../home.ts";
 import { checkTarget } from "../pack/extract.ts";
@@ -30,6 +31,10 @@ export interface SecondaryOptions extends KeyOptions {
   readonly pack: string;
   /** The certificate to pin for the primary instead of the pack's: it may be newer. */
   readonly primaryCertificate?: string;
+  /** Leave what agent.toml says of this node, its peer and its server as it is. */
+  readonly keepSections?: boolean;
+  /** Where PostgreSQL listens, if not at the address that the pack names. */
+  readonly listen?: string;
   readonly pgdata: string;
   readonly pgBin?: string;
   readonly pgPort?: number;
@@ -63,10 +68,11 @@ export async function setupSecondary(home: Home, options: SecondaryOptions, step
     const node = { ...named(manifest.secondary.address), name: manifest.secondary.name };
     const binaries = programsFor(manifest.postgres.major, options.pgBin, "the pack");
     const port = options.pgPort ?? manifest.postgres.port;
-    const cluster = clusterAt(home, { pgdata, binaries, port, listen: node.host, osUser: options.osUser });
+    const listen = options.listen ?? node.host;
+    const cluster = clusterAt(home, { pgdata, binaries, port, listen, osUser: options.osUser });
     const other = otherServer(home, options, manifest.postgres.dbname);
     await check(cluster, options.replace ?? false, other);
-    const document = compose(pack, cluster, node, other, present);
+    const document = compose(pack, cluster, node, other, present, options.keepSections ?? false);
     const versioned = manifest.collations ?? [];
     if (versioned.length > 0) {
       await steps.run(
@@ -107,6 +113,8 @@ export async function setupSecondary(home: Home, options: SecondaryOptions, step
       rmSync(announcedPeerPath(home), { force: true });
       writeWhole(peerCertificatePath(home), options.primaryCertificate ?? pack.pair.primary_certificate, 0o644);
       writeConfig(home, document);
+      // What the node was before, it was with other data.
+      removeDurably(home.stateFile);
     });
     return {
       primary: manifest.primary.name,
@@ -159,10 +167,12 @@ function compose(
   node: NodeName,
   other: OtherServer | null,
   present: Record<string, unknown> | null,
+  keepSections: boolean,
 ) {
   const { manifest } = pack;
+  const kept = keepSections && present !== null;
   const { document } = composeConfig(
-    {
+    kept ? { node: present.node, peer: present.peer, postgres: present.postgres } : {
       node: { name: node.name, role: "secondary", listen: listenAddress(node) },
       peer: manifest.primary,
       postgres: other ? existingSection(other.url, other.target, other) : {
