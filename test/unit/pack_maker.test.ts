@@ -51,6 +51,9 @@ test("where it is refused nothing begins", () => {
 
 test("POST /v1/pack/new asks for it", async () => {
   const { making } = maker();
+  const never = () => {
+    throw new Error("not asked for here");
+  };
   const nothing = () => Promise.reject(new Error("not asked for here"));
   const app = peerApp({
     report: () => reportOf(),
@@ -59,6 +62,8 @@ test("POST /v1/pack/new asks for it", async () => {
     join: nothing,
     readRow: nothing,
     position: nothing,
+    takeCertificate: never,
+    proveKey: never,
     packs: making,
   });
   const post = async (body: unknown) => {

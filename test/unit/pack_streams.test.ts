@@ -1,9 +1,13 @@
 // The joints of a pack's pipeline hold back who produces, and let go when the reader leaves.
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Readable } from "node:stream";
 import { test } from "node:test";
 import { fromWebStream, Handover, pushedChunks, toWebStream } from "../../agent/pack/streams.ts";
+import { writeZip } from "../../agent/pack/zip_file.ts";
 
 const turn = () => new Promise((resolve) => setTimeout(resolve, 0));
 
@@ -69,4 +73,24 @@ test("a stream that breaks throws; a web stream that is left cancels its source"
   })();
   for await (const _chunk of fromWebStream(toWebStream(endless))) break;
   assert.ok(returned);
+});
+
+test("a zip carries the checksums that every unzip expects", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "ha-zip-"));
+  try {
+    const path = join(folder, "x.zip");
+    const zip = await writeZip(path);
+    await zip.add(
+      "manifest.json",
+      (async function* () {
+        for (const part of ["1234", "", "56789"]) yield await Promise.resolve(Buffer.from(part));
+      })(),
+    );
+    await zip.commit();
+    const bytes = readFileSync(path);
+    const directory = bytes.indexOf("PK\x01\x02", 0, "latin1");
+    assert.equal(bytes.readUInt32LE(directory + 16), 0xcbf43926, "CRC-32's check value");
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
