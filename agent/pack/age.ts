@@ -28,10 +28,12 @@ export async function* decrypt(key: MasterKey, cipher: AsyncIterable<Uint8Array>
   let begin = Buffer.alloc(0);
   try {
     let length: number | undefined;
-    while ((length = headerLength(begin)) === undefined || begin.length < length + nonceBytes) {
+    while (true) {
+      length = headerLength(begin);
       if ((length ?? begin.length) > mostHeaderBytes) {
         throw new Error(`its header does not end within ${mostHeaderBytes} bytes`);
       }
+      if (length !== undefined && begin.length >= length + nonceBytes) break;
       const { done, value } = await chunks.next();
       if (done) throw new Error("it ends within its header");
       begin = Buffer.concat([begin, value]);
