@@ -5,6 +5,8 @@ import { runNode } from "../agent/agent.ts";
 import { startLog } from "../agent/monitor/log.ts";
 import { contextOf } from "./context.ts";
 
+const lingerMs = 2000;
+
 export function addRun(program: Command): void {
   program.command("run")
     .description("run this node in the foreground until SIGTERM or SIGINT")
@@ -16,6 +18,8 @@ export function addRun(program: Command): void {
       const node = await runNode(home);
       await stopped;
       await node.stop();
+      // All is taken down. A connection whose end was lost must not keep the process, as that to a server that goes on would.
+      setTimeout(() => process.exit(), lingerMs).unref();
     });
 }
 
