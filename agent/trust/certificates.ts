@@ -80,7 +80,9 @@ export function describeCertificate(pem: string, origin = "the certificate") {
 
 function parse(pem: string, origin: string): NodeCertificate {
   try {
-    return new NodeCertificate(pem);
+    const certificate = new NodeCertificate(pem);
+    if (certificate.publicKey.type === "public") return certificate;
+    throw new Error("its key cannot be read");
   } catch (cause) {
     throw new UsageError(`Cannot use ${origin}: it is not a PEM certificate`, remedy, { cause });
   }

@@ -22,7 +22,12 @@ export function endOfChain(chain: string): number {
 
 export function parseCertificate(pem: string, origin: string): X509Certificate {
   try {
-    return new X509Certificate(pem);
+    const certificate = new X509Certificate(pem);
+    // Looked at later, where nobody expects that it cannot be read.
+    if (certificate.publicKey.type !== "public" || Number.isNaN(Date.parse(certificate.validTo))) {
+      throw new Error("its key or its dates cannot be read");
+    }
+    return certificate;
   } catch (cause) {
     throw new UsageError(`Cannot use ${origin}: it is not a PEM certificate`, "name a file of PEM certificates", {
       cause,
