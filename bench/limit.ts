@@ -37,7 +37,11 @@ export async function makeLimit(scope: Scope, options: SystemOptions): Promise<S
     sourceTarget: server.target(),
     sink: null,
     pgdata: [server.cluster.pgdata],
-    pause: end,
+    async pause() {
+      await end();
+      // Else the next reader would be given all that was before.
+      await source`SELECT pg_replication_slot_advance(${slotName}, pg_current_wal_insert_lsn())`;
+    },
     async resume() {
       const { host, port, user, database } = server.target();
       reader = spawn(process.execPath, [program, JSON.stringify({ host, port, user, database })], {

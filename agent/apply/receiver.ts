@@ -9,6 +9,7 @@ import { reason } from "../errors.ts";
 import { errorCode, type Sql } from "../postgres/connect.ts";
 import { Applier, type ApplierDeps } from "./applier.ts";
 import { type Batch, Inbox } from "./inbox.ts";
+import { collectMs } from "./pace.ts";
 import { SchemaMismatch } from "./plan.ts";
 
 export interface Progress {
@@ -191,6 +192,7 @@ export class Receiver {
     const frames = new FrameReader();
     let failure: Error | null = null;
     let wake = () => {};
+    let enough = () => inbox.ready;
     const fail = (error: Error | null) => {
       failure ??= error ?? new Error("the peer ended the stream");
       wake();
@@ -203,22 +205,34 @@ export class Receiver {
         fail(error as Error);
       }
       if (inbox.full) stream.pause();
-      if (inbox.ready) wake();
+      if (enough()) wake();
     });
     stream.on("error", fail);
     stream.on("close", () => fail(null));
     signal.addEventListener("abort", () => wake(), { once: true });
+    const woken = async (ms: number | null) => {
+      const called = new Promise<void>((resolve) => wake = resolve);
+      const timer = ms === null ? undefined : setTimeout(() => wake(), ms);
+      await called;
+      clearTimeout(timer);
+    };
     let unrecorded: Batch | null = null;
+    let lastTransactions = 0;
+    let takenAt = 0;
     while (!signal.aborted) {
       if (!inbox.ready) {
         this.busy = false;
         if (failure) throw failure;
-        const woken = new Promise<void>((resolve) => wake = resolve);
-        const timer = unrecorded ? setTimeout(() => wake(), idleRecordMs) : undefined;
-        await woken;
-        clearTimeout(timer);
+        await woken(unrecorded ? idleRecordMs : null);
       }
       this.busy = true;
+      const ms = collectMs({ lastTransactions, sinceTakenMs: performance.now() - takenAt, full: inbox.full });
+      if (ms > 0 && inbox.ready && !failure && !signal.aborted) {
+        enough = () => inbox.full;
+        await woken(ms);
+        enough = () => inbox.ready;
+      }
+      takenAt = performance.now();
       const batch = inbox.take(this.careful > 0);
       if (stream.isPaused() && !inbox.full) stream.resume();
       if (!batch) {
@@ -229,6 +243,7 @@ export class Receiver {
         this.progressed(position, seen, true);
         continue;
       }
+      lastTransactions = batch.ended.length;
       if (batch.ops.length > 0) await this.deps.ready();
       await this.deps.exclusively(async () => {
         this.applyingSince = performance.now();

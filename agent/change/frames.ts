@@ -29,15 +29,21 @@ export class ChangeFrame {
   readonly type = "change";
   private slice: Buffer | null = null;
 
-  constructor(private readonly chunk: Buffer, private readonly start: number, private readonly end: number) {}
+  /** The whole frame, from `start` to `end` of its chunk. A slice costs: who needs none does without. */
+  constructor(readonly chunk: Buffer, readonly start: number, readonly end: number) {}
 
   get message(): Buffer {
     return this.slice ??= this.chunk.subarray(this.start + headBytes, this.end);
   }
 
-  /** The whole frame around the message, for passing on; a slice costs, and who applies needs none of it. */
-  get frame(): Buffer {
-    return this.chunk.subarray(this.start, this.end);
+  /** Where the message starts in the chunk. */
+  get at(): number {
+    return this.start + headBytes;
+  }
+
+  /** The first byte of the message. */
+  get tag(): number {
+    return this.chunk[this.start + headBytes];
   }
 }
 /** How far the sender's WAL goes. */

@@ -103,12 +103,25 @@ class Cursor {
     this.at += count;
     return at;
   }
-  uint8 = (): number => this.bytes[this.need(1)];
-  uint16 = (): number => this.bytes.readUInt16BE(this.need(2));
-  uint32 = (): number => this.bytes.readUInt32BE(this.need(4));
-  int32 = (): number => this.bytes.readInt32BE(this.need(4));
-  uint64 = (): bigint => this.bytes.readBigUInt64BE(this.need(8));
-  int64 = (): bigint => this.bytes.readBigInt64BE(this.need(8));
+  // Methods, not fields: a cursor is made for every message.
+  uint8(): number {
+    return this.bytes[this.need(1)];
+  }
+  uint16(): number {
+    return this.bytes.readUInt16BE(this.need(2));
+  }
+  uint32(): number {
+    return this.bytes.readUInt32BE(this.need(4));
+  }
+  int32(): number {
+    return this.bytes.readInt32BE(this.need(4));
+  }
+  uint64(): bigint {
+    return this.bytes.readBigUInt64BE(this.need(8));
+  }
+  int64(): bigint {
+    return this.bytes.readBigInt64BE(this.need(8));
+  }
   text(): string {
     const end = this.bytes.indexOf(0, this.at);
     if (end < 0) throw new DecodeError(`Cannot decode message: a name is not ended`);

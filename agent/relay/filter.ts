@@ -80,7 +80,7 @@ type Mode = "outside" | "begun" | "pass" | "drop" | "peer";
 export class Filter {
   private mode: Mode = "outside";
   private begin: Begin | null = null;
-  private held: Buffer | null = null;
+  private held: ChangeFrame | null = null;
   private peerLsn: Lsn = 0n;
   private idle = false;
   /** The own transaction tells of sequences and does nothing else: it is nobody's work that waits to be sent. */
@@ -93,13 +93,13 @@ export class Filter {
 
   /**
    * `after`: the peer has every transaction whose commit record starts before it; null = the peer gets nothing now,
-   * the stream is only noted. `send` gets frames to pass on. `noteDeletes`: the peer may have changes of its own, so
+   * the stream is only noted. `send` gets frames to pass on, as parts of a chunk. `noteDeletes`: the peer may have changes of its own, so
    * it matters which rows were deleted here, and by which names the applier will ask for them: `keysOf` tells where the
    * stream does not.
    */
   constructor(
     private readonly after: Lsn | null,
-    private readonly send: (frame: Buffer) => void,
+    private readonly send: (chunk: Buffer, start: number, end: number) => void,
     private readonly notes: Notes,
     private readonly noteDeletes: boolean,
     private readonly role: string,
@@ -116,23 +116,22 @@ export class Filter {
    * to be read again; either ends the session.
    */
   change(frame: ChangeFrame): void {
-    const { message } = frame;
-    switch (message[0]) {
+    switch (frame.tag) {
       case tag.begin:
-        this.begin = decodeBegin(message);
+        this.begin = decodeBegin(frame.message);
         // Held back until the next message tells whether the transaction is the peer's.
-        this.held = frame.frame;
+        this.held = frame;
         this.mode = "begun";
         return;
       case tag.origin:
-        this.startPeer(decodeOrigin(message));
+        this.startPeer(decodeOrigin(frame.message));
         return;
       case tag.relation:
-        this.noteRelation(message);
-        this.passRelation(frame.frame);
+        this.noteRelation(frame.message);
+        this.passRelation(frame);
         return;
       case tag.type:
-        this.passRelation(frame.frame);
+        this.passRelation(frame);
         return;
       case tag.commit:
         this.endTransaction(frame);
@@ -149,7 +148,7 @@ export class Filter {
   keepalive(position: Lsn): void {
     if (this.mode !== "outside") return;
     this.notes.position(position, false);
-    if (this.after !== null) this.send(encodePosition(position));
+    if (this.after !== null) this.sendWhole(encodePosition(position));
   }
 
   private startPeer(origin: { lsn: Lsn; name: string }): void {
@@ -168,13 +167,21 @@ export class Filter {
   }
 
   private sendHeld(): void {
-    if (this.held) this.send(this.held);
+    if (this.held) this.sendFrame(this.held);
     this.held = null;
   }
 
+  private sendFrame({ chunk, start, end }: ChangeFrame): void {
+    this.send(chunk, start, end);
+  }
+
+  private sendWhole(bytes: Buffer): void {
+    this.send(bytes, 0, bytes.length);
+  }
+
   /** Relation and type messages come once a session, in whichever transaction needs them first: always passed on. */
-  private passRelation(frame: Buffer): void {
-    if (this.after !== null) this.send(frame);
+  private passRelation(frame: ChangeFrame): void {
+    if (this.after !== null) this.sendFrame(frame);
   }
 
   private noteRelation(message: Buffer): void {
@@ -188,19 +195,21 @@ export class Filter {
   private row(frame: ChangeFrame): void {
     // What hapair writes for this node alone (its state, its progress) is nobody else's business; what an event trigger
     // wrote of it within a transaction of the application neither.
-    if (this.mode !== "outside" && this.isInternal(frame.message)) return;
+    if (this.mode !== "outside" && this.isInternal(frame)) return;
     this.startOwn();
     if (this.mode === "pass" || this.mode === "drop") {
       this.tellsOnly = false;
-      if (this.mode === "pass") this.send(frame.frame);
+      if (this.mode === "pass") this.sendFrame(frame);
       if (this.noteDeletes) this.noteDelete(frame.message);
     } else if (this.mode === "peer" && this.isOwnConflict(frame.message)) this.passOfPeer(frame);
     else if (this.mode === "outside") throw new DecodeError("Cannot relay: a change outside a transaction");
   }
 
-  private isInternal(message: Buffer): boolean {
-    if (message[0] === tag.truncate) return false;
-    const relation = this.relationOf(message);
+  private isInternal(frame: ChangeFrame): boolean {
+    if (frame.tag === tag.truncate) return false;
+    // A chunk may hold more than the message: what is cut short must not be read beyond its end.
+    if (frame.end - frame.at < 5) throw new DecodeError("Cannot relay: a change that is cut short");
+    const relation = this.relations.get(frame.chunk.readUInt32BE(frame.at + 1));
     return relation?.schema === ownSchema && relation.name !== conflictTable;
   }
 
@@ -254,7 +263,7 @@ export class Filter {
       this.sendSeen();
       this.sendHeld();
     }
-    this.send(frame.frame);
+    this.sendFrame(frame);
   }
 
   private logicalMessage(frame: ChangeFrame): void {
@@ -273,13 +282,13 @@ export class Filter {
       const alone = this.mode === "begun";
       this.startOwn();
       if (alone) this.tellsOnly = prefix === sequencesPrefix;
-      if (this.mode === "pass") this.send(frame.frame);
+      if (this.mode === "pass") this.sendFrame(frame);
     }
   }
 
   private sendSeen(): void {
     if (!this.begin) return;
-    this.send(encodeSeen({ position: this.begin.commitLsn, seen: this.peerLsn, idle: this.idle }));
+    this.sendWhole(encodeSeen({ position: this.begin.commitLsn, seen: this.peerLsn, idle: this.idle }));
   }
 
   private endTransaction(frame: ChangeFrame): void {
@@ -288,7 +297,7 @@ export class Filter {
     if (this.mode === "peer") {
       if (this.after !== null && commit.commitLsn >= this.after) {
         if (this.held) this.sendSeen();
-        else this.send(frame.frame);
+        else this.sendFrame(frame);
       }
       // A version renewed by a verdict counts as written at the end of the verdict's transaction.
       for (const verdict of this.verdicts) this.notes.verdict(verdict, commit.endLsn);
@@ -296,7 +305,7 @@ export class Filter {
       this.verdicts = [];
       this.questions = [];
     } else if (this.mode === "pass" || this.mode === "drop") {
-      if (this.mode === "pass") this.send(frame.frame);
+      if (this.mode === "pass") this.sendFrame(frame);
       if (!this.tellsOnly) this.notes.commit(this.begin.xid, commit.endLsn, commit.commitTime);
       for (const row of this.deletes) this.notes.delete(row, commit.endLsn, commit.commitTime);
       for (const { schema, name } of this.truncates) {

@@ -1,13 +1,15 @@
 // Reads this node's slot and gives the peer its change stream. While nobody pulls, it reads on all the same and only
 // notes, so that the history of own transactions is whole and the pending figures are true.
 // Never confirms a position that the peer has not acknowledged.
-import { Buffer } from "node:buffer";
+import type { Buffer } from "node:buffer";
 import { randomUUID } from "node:crypto";
 import { FrameReader } from "../change/frames.ts";
 import type { Lsn } from "../change/lsn.ts";
 import { reason } from "../errors.ts";
 import type { Session } from "../wal/session.ts";
 import { Filter, type Notes, UnknownKey } from "./filter.ts";
+import { Outbox } from "./outbox.ts";
+import { Pace } from "./pace.ts";
 import { type KeyCatalog, RowKeys } from "./row_keys.ts";
 
 /** Where frames go; `write` answers false when the receiver is behind, `onDrain` is called when it has caught up. */
@@ -45,8 +47,9 @@ export interface RelayDeps {
 }
 
 const retryMs = 500;
-/** So much of an open transaction is worth a write. */
+/** So much is worth a write, whatever follows. Less goes out when its transaction has ended, but not sooner after another. */
 const writeBytes = 64 * 1024;
+const writeEveryMs = 1;
 
 export class Relay {
   private session: Session | null = null;
@@ -154,25 +157,45 @@ export class Relay {
     if (noteDeletes) await this.rowKeys.refresh();
     const frames = new FrameReader();
     let session: Session | null = null;
-    let out: Buffer[] = [];
-    let outBytes = 0;
+    const out = new Outbox();
+    const pace = new Pace();
+    let written = 0;
+    let later: ReturnType<typeof setTimeout> | null = null;
+    let resting: ReturnType<typeof setTimeout> | null = null;
     let failure: Error | null = null;
     let paused = false;
     const filter = new Filter(
       after,
-      (frame) => {
-        out.push(frame);
-        outBytes += frame.length;
-      },
+      (chunk, start, end) => out.add(chunk, start, end),
       this.notes(),
       noteDeletes,
       this.deps.role,
       this.rowKeys.of,
     );
+    const write = () => {
+      if (later) clearTimeout(later);
+      later = null;
+      if (!sink || out.bytes === 0) return;
+      written = performance.now();
+      if (sink.write(out.take())) return;
+      paused = true;
+      session?.pause();
+    };
+    const rest = (now: number, messages: number) => {
+      const ms = pace.rest(now, messages);
+      if (ms === 0 || paused || resting) return;
+      session?.pause();
+      resting = setTimeout(() => {
+        resting = null;
+        if (!paused) session?.resume();
+      }, ms);
+    };
     const onChunk = (chunk: Buffer) => {
       if (failure) return;
+      let messages = 0;
       try {
         for (const frame of frames.read(chunk)) {
+          messages++;
           if (frame.type === "change") filter.change(frame);
           else if (frame.type === "position") filter.keepalive(frame.position);
           else if (frame.type === "failure") throw new Error(frame.text);
@@ -183,19 +206,18 @@ export class Relay {
         return;
       }
       this.deps.onRead();
+      const now = performance.now();
       // The walsender sends change by change; a few of a transaction that goes on are not worth a write.
-      if (!sink || out.length === 0 || (filter.passing && outBytes < writeBytes)) return;
-      const joined = joinFrames(out);
-      out = [];
-      outBytes = 0;
-      if (!sink.write(joined)) {
-        paused = true;
-        session?.pause();
+      if (out.bytes >= writeBytes) write();
+      else if (out.bytes > 0 && !filter.passing) {
+        if (now - written >= writeEveryMs) write();
+        else later ??= setTimeout(write, writeEveryMs);
       }
+      rest(now, messages);
     };
     sink?.onDrain(() => {
       paused = false;
-      session?.resume();
+      if (!resting) session?.resume();
     });
     session = await this.deps.openSession(this.acknowledged, onChunk);
     if (paused) session.pause();
@@ -204,6 +226,8 @@ export class Relay {
     signal?.addEventListener("abort", close);
     if (failure || this.stopped || signal?.aborted || (!sink && this.serving)) close();
     const ended = await session.ended;
+    if (later) clearTimeout(later);
+    if (resting) clearTimeout(resting);
     signal?.removeEventListener("abort", close);
     if (this.session === session) this.session = null;
     if (asked(failure)) return this.rowKeys.miss(failure);
@@ -248,20 +272,3 @@ export class Relay {
 
 // A function of its own: the compiler takes a variable that only a callback sets for what it was at first.
 const asked = (failure: Error | null): failure is UnknownKey => failure instanceof UnknownKey;
-
-/** Frames that lie side by side in one chunk become one slice of it: most chunks are passed on without a copy. */
-function joinFrames(frames: Buffer[]): Buffer {
-  const first = frames[0];
-  let end = first.byteOffset + first.length;
-  let adjacent = true;
-  let bytes = first.length;
-  for (let i = 1; i < frames.length; i++) {
-    const frame = frames[i];
-    if (frame.buffer !== first.buffer || frame.byteOffset !== end) adjacent = false;
-    end = frame.byteOffset + frame.length;
-    bytes += frame.length;
-  }
-  if (frames.length === 1) return first;
-  if (adjacent) return Buffer.from(first.buffer as ArrayBuffer, first.byteOffset, bytes);
-  return Buffer.concat(frames, bytes);
-}

@@ -185,7 +185,9 @@ const stream = Buffer.concat([
 ]);
 
 const plain = (frame: Frame) =>
-  frame.type === "change" ? { message: frame.message.toString("hex"), frame: frame.frame.toString("hex") } : frame;
+  frame.type === "change"
+    ? { message: frame.message.toString("hex"), frame: frame.chunk.toString("hex", frame.start, frame.end) }
+    : frame;
 const readIn = (chunks: Buffer[]) => {
   const reader = new FrameReader();
   return chunks.flatMap((chunk) => [...reader.read(chunk)].map(plain));
