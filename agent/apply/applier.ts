@@ -49,8 +49,11 @@ export async function repeatProgress(sql: Sql): Promise<void> {
   ).simple();
 }
 
-/** Takes the replication origin for this session; ends a session of an earlier agent that still holds it. */
-async function takeOrigin(sql: Sql): Promise<void> {
+/**
+ * Takes the replication origin for this session; ends a session of an earlier agent that still holds it. What is applied is
+ * certain only after that: the earlier session may have been about to commit.
+ */
+export async function takeOrigin(sql: Sql): Promise<void> {
   await sql.unsafe(`SELECT pg_replication_origin_create('${originName}')
     WHERE NOT EXISTS (SELECT FROM pg_replication_origin WHERE roname = '${originName}')`);
   await sql.unsafe(`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
@@ -111,14 +114,13 @@ export class Applier {
     });
   }
 
-  /** Readies the session. */
+  /** Readies the session, which has the origin. */
   async start(): Promise<void> {
     const { sql } = this.deps;
     // Operators of extensions' types (citext and the like) are found by the search path alone.
     const [{ path }] = await sql.unsafe(`SELECT string_agg(DISTINCT quote_ident(nspname), ', ') AS path
       FROM pg_namespace WHERE nspname = 'public' OR oid IN (SELECT extnamespace FROM pg_extension)`);
     await sql.unsafe(`SET search_path = pg_catalog, ${path}, pg_temp`);
-    await takeOrigin(sql);
     const [{ roident }] = await sql.unsafe(
       `SELECT roident::text FROM pg_replication_origin WHERE roname = '${originName}'`,
     );
@@ -158,9 +160,10 @@ export class Applier {
   private async write(batch: Batch): Promise<void> {
     await this.plan(batch.ops);
     if (batch.ops.length > 0) {
-      await this.begin();
       await this.relations.emptyStages(stagedRows.within);
-      await this.writer.write(batch.ops);
+      const begin = this.open ? "" : "BEGIN; ";
+      this.open = true;
+      await this.writer.write(batch.ops, begin, batch.commits && !this.deps.rehearsal);
     }
     if (batch.commits && this.open) await this.writer.settle(batch.ended.at(-1) ?? null, batch.seen);
   }

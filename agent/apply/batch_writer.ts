@@ -48,10 +48,16 @@ export class BatchWriter {
     this.duplicates = new Duplicates(deps);
   }
 
-  async write(ops: readonly Op[]): Promise<void> {
+  /**
+   * `begin`: what opens the transaction, sent with the first statement; empty if it is open. `last`: it is committed after
+   * these changes.
+   */
+  async write(ops: readonly Op[], begin: "BEGIN; " | "", last: boolean): Promise<void> {
     const own = this.deps.own();
-    if (own) await this.merge(ops, own);
-    else await this.follow(ops);
+    if (own) {
+      if (begin) await this.sql.unsafe(begin);
+      await this.merge(ops, own);
+    } else await this.follow(ops, begin, last);
     await this.deps.outcomes.flush(false);
   }
 
@@ -63,14 +69,15 @@ export class BatchWriter {
   }
 
   /** Nothing of this node's own can be in the way. */
-  private async follow(ops: readonly Op[]): Promise<void> {
-    await this.sql.unsafe("SAVEPOINT ha_batch");
+  private async follow(ops: readonly Op[], begin: "BEGIN; " | "", last: boolean): Promise<void> {
+    await this.sql.unsafe(`${begin}SAVEPOINT ha_batch`).simple();
     try {
       for (const segment of fold(ops, (op) => this.deps.planOf(op.relation!))) {
         if (segment.kind === "ordered") await this.writeOrdered(segment.ops);
         else for (const work of segment.works) await this.deps.bulk.write(work);
       }
-      await this.sql.unsafe("RELEASE SAVEPOINT ha_batch");
+      // A commit releases it by itself.
+      if (!last) await this.sql.unsafe("RELEASE SAVEPOINT ha_batch");
     } catch (error) {
       if (!(error instanceof RowsDiffer) && !isRefusal(error)) throw error;
       await this.sql.unsafe("ROLLBACK TO SAVEPOINT ha_batch");

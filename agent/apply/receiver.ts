@@ -7,7 +7,7 @@ import { type Lsn, parseLsn } from "../change/lsn.ts";
 import { timeToMs } from "../change/pgoutput.ts";
 import { reason } from "../errors.ts";
 import { errorCode, type Sql } from "../postgres/connect.ts";
-import { Applier, type ApplierDeps } from "./applier.ts";
+import { Applier, type ApplierDeps, takeOrigin } from "./applier.ts";
 import { type Batch, Inbox } from "./inbox.ts";
 import { collectMs } from "./pace.ts";
 import { SchemaMismatch } from "./plan.ts";
@@ -171,15 +171,19 @@ export class Receiver {
   }
 
   private async pull(sql: Sql, ending: AbortSignal): Promise<void> {
+    await takeOrigin(sql);
     const [progress] = await sql`
       SELECT applied_lsn::text, coalesce(peer_seen, '0/0')::text AS peer_seen FROM ha.progress`;
     this.applied = parseLsn(progress.applied_lsn);
     const inbox = new Inbox(this.applied, parseLsn(progress.peer_seen), limits);
     const applier = new Applier({ ...this.deps, sql, inbox });
+    // The peer readies its stream while this session is readied. What fails meanwhile shows when it is awaited, or read.
+    const opening = this.deps.openStream(this.applied, ending);
+    opening.then((stream) => stream.on("error", () => undefined), () => undefined);
     await applier.start();
     // The peer may never have heard of the last of it.
     this.progressed(this.applied, parseLsn(progress.peer_seen), true);
-    const stream = await this.deps.openStream(this.applied, ending);
+    const stream = await opening;
     // Whatever ends this session, nothing of the stream is taken any more.
     ending.addEventListener("abort", () => stream.destroy());
     this.inbox = inbox;
@@ -209,6 +213,7 @@ export class Receiver {
     });
     stream.on("error", fail);
     stream.on("close", () => fail(null));
+    if (stream.destroyed) fail(stream.errored);
     signal.addEventListener("abort", () => wake(), { once: true });
     const woken = async (ms: number | null) => {
       const called = new Promise<void>((resolve) => wake = resolve);

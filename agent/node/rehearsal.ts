@@ -4,7 +4,7 @@ import { performance } from "node:perf_hooks";
 import type { Readable } from "node:stream";
 import { getLogger } from "@logtape/logtape";
 import type { PositionAnswer } from "../api/schemas.ts";
-import { Applier, type ApplierDeps } from "../apply/applier.ts";
+import { Applier, type ApplierDeps, takeOrigin } from "../apply/applier.ts";
 import { type Batch, Inbox } from "../apply/inbox.ts";
 import { SchemaMismatch } from "../apply/plan.ts";
 import { limits, type ReceiverDeps } from "../apply/receiver.ts";
@@ -109,6 +109,7 @@ async function run(
   session: { pid?: number; rolledBack: boolean },
   ending: AbortController,
 ): Promise<Waiting> {
+  await takeOrigin(sql);
   const [progress] = await sql`SELECT pg_backend_pid() AS pid, applied_lsn::text AS applied,
     coalesce(peer_seen, '0/0')::text AS seen FROM ha.progress`;
   session.pid = progress.pid;
