@@ -69,9 +69,10 @@ export function fold(ops: readonly Op[], planOf: (op: Op) => Plan, writeAs: Writ
 
 /** Adds a change to its relation's sets; false if it can only be applied in order. */
 function collect(own: Collected, op: Op, as: "insert" | "update" | undefined): boolean {
-  const { message } = op;
-  if (as ? as === "insert" : message[0] === tag.insert) {
-    const row: Row = { message, at: decodeChange(message).newTuple, base: null };
+  const { chunk: message, at, end } = op;
+  const kind = message[at];
+  if (as ? as === "insert" : kind === tag.insert) {
+    const row: Row = { message, at: decodeChange(message, at, end).newTuple, base: null };
     if (!own.entries) {
       own.onlyInserts.push(row);
       return true;
@@ -86,11 +87,11 @@ function collect(own: Collected, op: Op, as: "insert" | "update" | undefined): b
     return true;
   }
   if (own.plan.wholeRow) return false;
-  const change = decodeChange(message);
+  const change = decodeChange(message, at, end);
   const key = keyBytes(message, change.newTuple >= 0 ? change.newTuple : change.oldTuple, own.plan.keyPositions);
   if (key === null) return false;
   if (
-    message[0] === tag.update && change.oldTuple >= 0 &&
+    kind === tag.update && change.oldTuple >= 0 &&
     keyBytes(message, change.oldTuple, own.plan.keyPositions) !== key
   ) {
     return false;
@@ -99,7 +100,7 @@ function collect(own: Collected, op: Op, as: "insert" | "update" | undefined): b
   if (!entries) return false;
   let entry = entries.get(key);
   if (!entry) entries.set(key, entry = { deletes: null, update: null, insert: null });
-  if (message[0] === tag.delete) {
+  if (kind === tag.delete) {
     const row: Row = { message, at: change.oldTuple, base: null };
     // Inserted and deleted within the batch: nothing is left of it.
     if (entry.insert && !entry.deletes) entries.delete(key);

@@ -1,7 +1,7 @@
 // Collects the frames of the peer's stream into batches of whole source transactions, or pieces of a very large one.
 // Holds what has arrived and is not yet applied, and nothing else; its owner stops the stream when it is full.
 import type { Buffer } from "node:buffer";
-import type { Frame } from "../change/frames.ts";
+import type { ChangeFrame, Frame } from "../change/frames.ts";
 import type { Lsn } from "../change/lsn.ts";
 import {
   type Begin,
@@ -27,6 +27,10 @@ export interface SourceTransaction {
 /** A row change, truncate or logical message, with the relation as the peer described it at that point. */
 export interface Op {
   readonly message: Buffer;
+  /** Where the same bytes lie in what arrived; a slice for every message would cost more than the rest of it. */
+  readonly chunk: Buffer;
+  readonly at: number;
+  readonly end: number;
   readonly relation: Relation | null;
   /** The relations that a truncate empties. */
   readonly truncated: readonly Relation[];
@@ -34,6 +38,31 @@ export interface Op {
 }
 
 const none: readonly Relation[] = [];
+
+class ArrivedOp implements Op {
+  constructor(
+    private readonly frame: ChangeFrame,
+    readonly relation: Relation | null,
+    readonly truncated: readonly Relation[],
+    readonly transaction: SourceTransaction,
+  ) {}
+
+  get message(): Buffer {
+    return this.frame.message;
+  }
+
+  get chunk(): Buffer {
+    return this.frame.chunk;
+  }
+
+  get at(): number {
+    return this.frame.at;
+  }
+
+  get end(): number {
+    return this.frame.end;
+  }
+}
 
 /** What a change takes up besides its bytes: objects around them, and those of earlier batches not yet collected. */
 const opOverheadBytes = 1024;
@@ -77,7 +106,7 @@ export class Inbox {
   push(frame: Frame): void {
     switch (frame.type) {
       case "change":
-        this.change(frame.message);
+        this.change(frame);
         return;
       case "seen":
         if (frame.seen > this.seen) this.seen = frame.seen;
@@ -128,7 +157,7 @@ export class Inbox {
       idle: this.ended.length === 0 && count === 0 && this.idle,
     };
     this.ops = rest;
-    this.bytes = rest.reduce((sum, op) => sum + op.message.length + opOverheadBytes, 0);
+    this.bytes = rest.reduce((sum, op) => sum + sizeOf(op), 0);
     this.ended = [];
     this.endedOps = 0;
     this.moved = false;
@@ -142,7 +171,7 @@ export class Inbox {
     while (count < this.endedOps && this.ops[count].transaction === first) count++;
     const ops = this.ops.splice(0, count);
     this.endedOps -= count;
-    for (const op of ops) this.bytes -= op.message.length + opOverheadBytes;
+    for (const op of ops) this.bytes -= sizeOf(op);
     return { ops, ended: [first], commits: true, position: first.endLsn, seen: first.seen, idle: false };
   }
 
@@ -153,15 +182,15 @@ export class Inbox {
     return last ? last.seen : 0n;
   }
 
-  private change(message: Buffer): void {
-    switch (message[0]) {
+  private change(frame: ChangeFrame): void {
+    switch (frame.tag) {
       case tag.begin:
         if (this.open) throw new DecodeError("Cannot apply: a transaction begins within another");
-        this.open = { begin: decodeBegin(message), seen: this.seen, endLsn: 0n };
+        this.open = { begin: decodeBegin(frame.message), seen: this.seen, endLsn: 0n };
         return;
       case tag.commit: {
         if (!this.open) throw new DecodeError("Cannot apply: a commit without a begin");
-        const { endLsn } = decodeCommit(message);
+        const { endLsn } = decodeCommit(frame.message);
         this.open.endLsn = endLsn;
         this.position = endLsn;
         if (endLsn > this.peerPosition) this.peerPosition = endLsn;
@@ -171,39 +200,46 @@ export class Inbox {
         return;
       }
       case tag.relation: {
-        const relation = decodeRelation(message);
+        const relation = decodeRelation(frame.message);
         this.relations.set(relation.oid, relation);
         return;
       }
       case tag.type: {
-        const type = decodeType(message);
+        const type = decodeType(frame.message);
         this.types.set(type.oid, type);
         return;
       }
       case tag.origin:
         return;
       default:
-        this.op(message);
+        this.op(frame);
     }
   }
 
-  private op(message: Buffer): void {
+  private op(frame: ChangeFrame): void {
+    const kind = frame.tag;
     if (!this.open) {
-      if (message[0] === tag.message) return;
+      if (kind === tag.message) return;
       throw new DecodeError("Cannot apply: a change outside a transaction");
     }
     let relation: Relation | null = null;
     let truncated = none;
-    if (message[0] === tag.insert || message[0] === tag.update || message[0] === tag.delete) {
-      relation = message.length < 5 ? null : this.relations.get(message.readUInt32BE(1)) ?? null;
+    if (kind === tag.insert || kind === tag.update || kind === tag.delete) {
+      const { chunk, at, end } = frame;
+      relation = end - at < 5 ? null : this.relations.get(chunk.readUInt32BE(at + 1)) ?? null;
       if (!relation) throw new DecodeError("Cannot apply: a change of a relation that was not described");
-      checkChange(message, relation.columns.length);
-    } else if (message[0] === tag.truncate) {
-      truncated = decodeTruncate(message).relations.flatMap((oid) => this.relations.get(oid) ?? []);
-    } else if (message[0] !== tag.message) {
-      throw new DecodeError(`Cannot apply: unknown message ${message[0]}`);
+      checkChange(chunk, relation.columns.length, at, end);
+    } else if (kind === tag.truncate) {
+      truncated = decodeTruncate(frame.message).relations.flatMap((oid) => this.relations.get(oid) ?? []);
+    } else if (kind !== tag.message) {
+      throw new DecodeError(`Cannot apply: unknown message ${kind}`);
     }
-    this.ops.push({ message, relation, truncated, transaction: this.open });
-    this.bytes += message.length + opOverheadBytes;
+    const op = new ArrivedOp(frame, relation, truncated, this.open);
+    this.ops.push(op);
+    this.bytes += sizeOf(op);
   }
+}
+
+function sizeOf({ at, end }: Op): number {
+  return end - at + opOverheadBytes;
 }

@@ -73,6 +73,9 @@ export interface TypeName {
   name: string;
 }
 
+/** What stands before the new tuple of a change: N. */
+const newPart = 0x4e;
+
 /** Where the tuples of a change start in its message; -1 = not there. `oldIsKey`: only the key columns are filled. */
 export interface Change {
   relation: number;
@@ -96,10 +99,10 @@ export interface LogicalMessage {
 
 /** A cursor over one message; every read beyond its end is a DecodeError. */
 class Cursor {
-  constructor(readonly bytes: Buffer, public at: number) {}
+  constructor(readonly bytes: Buffer, public at: number, private readonly end: number = bytes.length) {}
   private need(count: number): number {
     const at = this.at;
-    if (at + count > this.bytes.length) throw new DecodeError(`Cannot decode message: it ends at byte ${at}`);
+    if (at + count > this.end) throw new DecodeError(`Cannot decode message: it ends at byte ${at}`);
     this.at += count;
     return at;
   }
@@ -175,10 +178,17 @@ export function decodeType(message: Buffer): TypeName {
   return { oid: cursor.uint32(), schema: cursor.text() || "pg_catalog", name: cursor.text() };
 }
 
-/** Decodes where the tuples of an insert, update or delete are; the tuples themselves stay bytes. */
-export function decodeChange(message: Buffer): Change {
-  const kind = message[0];
-  const cursor = new Cursor(message, 1);
+/**
+ * Decodes where the tuples of an insert, update or delete are; the tuples themselves stay bytes. The message may lie among
+ * others, from `at` to `end`; the offsets are those in `message`.
+ */
+export function decodeChange(message: Buffer, at = 0, end: number = message.length): Change {
+  const kind = message[at];
+  // An insert, or an update without its old version: most changes by far.
+  if (message[at + 5] === newPart && at + 6 < end) {
+    return { relation: message.readUInt32BE(at + 1), oldTuple: -1, oldIsKey: false, newTuple: at + 6 };
+  }
+  const cursor = new Cursor(message, at + 1, end);
   const relation = cursor.uint32();
   const change: Change = { relation, oldTuple: -1, oldIsKey: false, newTuple: -1 };
   let part = cursor.uint8();
@@ -186,40 +196,43 @@ export function decodeChange(message: Buffer): Change {
     change.oldIsKey = part === 0x4b;
     change.oldTuple = cursor.at;
     if (kind === tag.delete) return change;
-    cursor.at = skipTuple(message, cursor.at);
+    cursor.at = skipTuple(message, cursor.at, end);
     part = cursor.uint8();
   }
-  if (part !== 0x4e) throw new DecodeError(`Cannot decode message: unknown part ${part} of a change`); // N
+  if (part !== newPart) throw new DecodeError(`Cannot decode message: unknown part ${part} of a change`); // N
   change.newTuple = cursor.at;
   return change;
 }
 
-/** Throws DecodeError unless an insert, update or delete is whole and its tuples have exactly so many columns. */
-export function checkChange(message: Buffer, columns: number): void {
-  let at = 5;
+/**
+ * Throws DecodeError unless an insert, update or delete is whole and its tuples have exactly so many columns. The message
+ * may lie among others, from `start` to `end`.
+ */
+export function checkChange(message: Buffer, columns: number, start = 0, end: number = message.length): void {
+  const kind = message[start];
+  let at = start + 5;
   let part = message[at++];
   if (part === 0x4b || part === 0x4f) { // K, O
-    at = skipColumns(message, at, columns);
-    if (message[0] === tag.delete) return checkEnd(message, at);
+    at = skipColumns(message, at, end, columns);
+    if (kind === tag.delete) return checkEnd(at, end);
     part = message[at++];
   }
-  if (part !== 0x4e || message[0] === tag.delete) { // N
+  if (at > end || part !== newPart || kind === tag.delete) {
     throw new DecodeError("Cannot decode message: a change without the tuple that it needs");
   }
-  checkEnd(message, skipColumns(message, at, columns));
+  checkEnd(skipColumns(message, at, end, columns), end);
 }
 
-function skipColumns(message: Buffer, at: number, columns: number): number {
-  const { length } = message;
-  if (at + 2 > length || message.readUInt16BE(at) !== columns) {
+function skipColumns(message: Buffer, at: number, end: number, columns: number): number {
+  if (at + 2 > end || message.readUInt16BE(at) !== columns) {
     throw new DecodeError(`Cannot decode message: not a tuple of ${columns} columns`);
   }
   at += 2;
   for (let left = columns; left > 0; left--) {
     const kind = message[at++];
     if (kind === columnTag.binary || kind === columnTag.text) {
-      at += at + 4 > length ? length : 4 + message.readUInt32BE(at);
-      if (at > length) throw new DecodeError("Cannot decode message: a column goes beyond its end");
+      at += at + 4 > end ? end : 4 + message.readUInt32BE(at);
+      if (at > end) throw new DecodeError("Cannot decode message: a column goes beyond its end");
     } else if (kind !== columnTag.null && kind !== columnTag.unchanged) {
       throw new DecodeError(`Cannot decode message: unknown column kind ${kind}`);
     }
@@ -227,8 +240,8 @@ function skipColumns(message: Buffer, at: number, columns: number): number {
   return at;
 }
 
-function checkEnd(message: Buffer, at: number): void {
-  if (at !== message.length) throw new DecodeError("Cannot decode message: something follows after a change");
+function checkEnd(at: number, end: number): void {
+  if (at !== end) throw new DecodeError("Cannot decode message: something follows after a change");
 }
 
 export function decodeTruncate(message: Buffer): Truncate {
@@ -249,14 +262,14 @@ export function decodeLogicalMessage(message: Buffer): LogicalMessage {
 }
 
 /** Steps over a tuple; returns the offset behind it. Checks that every column lies within the message. */
-export function skipTuple(message: Buffer, at: number): number {
-  const cursor = new Cursor(message, at);
+export function skipTuple(message: Buffer, at: number, end: number = message.length): number {
+  const cursor = new Cursor(message, at, end);
   for (let left = cursor.uint16(); left > 0; left--) {
     const kind = cursor.uint8();
     if (kind === columnTag.binary || kind === columnTag.text) {
       const length = cursor.uint32();
       cursor.at += length;
-      if (cursor.at > message.length) throw new DecodeError(`Cannot decode message: a column goes beyond its end`);
+      if (cursor.at > end) throw new DecodeError(`Cannot decode message: a column goes beyond its end`);
     } else if (kind !== columnTag.null && kind !== columnTag.unchanged) {
       throw new DecodeError(`Cannot decode message: unknown column kind ${kind}`);
     }

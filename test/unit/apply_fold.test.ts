@@ -21,6 +21,9 @@ const remove = (id: string) => make.remove(1, binary([id, null, null]));
 
 const opOf = (message: Buffer): Op => ({
   message,
+  chunk: message,
+  at: 0,
+  end: message.length,
   relation: message[0] === tag.truncate || message[0] === tag.message ? null : plan.relation,
   truncated: [],
   transaction: { begin: { commitLsn: 1n, commitTime: 0n, xid: 1 }, seen: 0n, endLsn: 0n },
