@@ -9,7 +9,7 @@ import { reason } from "../errors.ts";
 import type { Session } from "../wal/session.ts";
 import { Filter, type Notes, UnknownKey } from "./filter.ts";
 import { Outbox } from "./outbox.ts";
-import { Pace } from "./pace.ts";
+import { Pace, rests } from "./pace.ts";
 import { type KeyCatalog, RowKeys } from "./row_keys.ts";
 
 /** Where frames go; `write` answers false when the receiver is behind, `onDrain` is called when it has caught up. */
@@ -184,6 +184,7 @@ export class Relay {
     const rest = (now: number, messages: number) => {
       const ms = pace.rest(now, messages);
       if (ms === 0 || paused || resting) return;
+      if (ms < rests.timer) return nap(ms);
       session?.pause();
       resting = setTimeout(() => {
         resting = null;
@@ -268,6 +269,13 @@ export class Relay {
     const position = idle && this.idlePosition > this.acknowledged ? this.idlePosition : this.acknowledged;
     this.session?.confirm(position);
   }
+}
+
+const never = new Int32Array(new SharedArrayBuffer(4));
+
+/** Holds up the whole process, for less than a timer could: nothing in it is worth more while a flood is read. */
+function nap(ms: number): void {
+  Atomics.wait(never, 0, 0, ms);
 }
 
 // A function of its own: the compiler takes a variable that only a callback sets for what it was at first.

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { collectMs } from "../../agent/apply/pace.ts";
 import { Outbox } from "../../agent/relay/outbox.ts";
-import { Pace } from "../../agent/relay/pace.ts";
+import { Pace, rests } from "../../agent/relay/pace.ts";
 
 test("the outbox gives what was put in, in its order, whatever chunks it lay in", () => {
   const parts = fc.array(fc.record({
@@ -46,26 +46,32 @@ test("what lies side by side in one chunk is not copied", () => {
 });
 
 /** Chunks of so many messages, every so many ms; how many of them were followed by a rest. */
-function rests(pace: Pace, { count, everyMs, messages }: { count: number; everyMs: number; messages: number }): number {
+function restsOf(
+  pace: Pace,
+  { count, everyMs, messages }: { count: number; everyMs: number; messages: number },
+): number {
   let rested = 0;
   for (let i = 0; i < count; i++) if (pace.rest(1000 + i * everyMs, messages) > 0) rested++;
   return rested;
 }
 
 test("the relay does not rest at 200 transactions a second", () => {
-  assert.equal(rests(new Pace(), { count: 1000, everyMs: 5, messages: 3 }), 0);
+  assert.equal(restsOf(new Pace(), { count: 1000, everyMs: 5, messages: 3 }), 0);
   // Every message by itself.
-  assert.equal(rests(new Pace(), { count: 1000, everyMs: 5 / 3, messages: 1 }), 0);
+  assert.equal(restsOf(new Pace(), { count: 1000, everyMs: 5 / 3, messages: 1 }), 0);
 });
 
 test("the relay rests at thousands of transactions a second, and goes on when they become few", () => {
   const pace = new Pace();
-  assert.ok(rests(pace, { count: 1000, everyMs: 0.1, messages: 1 }) > 900);
+  assert.ok(restsOf(pace, { count: 1000, everyMs: 0.1, messages: 1 }) > 900);
   assert.equal(pace.rest(5000, 3), 0);
 });
 
-test("the relay does not rest while the walsender has more than it takes at once", () => {
-  assert.equal(rests(new Pace(), { count: 1000, everyMs: 1, messages: 200 }), 0);
+test("the relay does not rest where a rest was long enough, and in a flood only for less than a timer gives", () => {
+  assert.equal(restsOf(new Pace(), { count: 1000, everyMs: 1, messages: 200 }), 0);
+  const pace = new Pace();
+  const taken = Array.from({ length: 1000 }, (_, i) => pace.rest(1000 + i * 0.3, 100)).slice(100);
+  assert.ok(taken.every((ms) => ms > 0 && ms < rests.timer));
 });
 
 test("a batch is collected only in a quick succession of transactions, and not beyond what it may hold", () => {
