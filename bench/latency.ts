@@ -52,7 +52,6 @@ export async function measureLatency(system: System, seconds: number, first: num
     SELECT id::int, extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 * 1000 AS committed
     FROM tiny WHERE id >= ${first + warmUp} AND id <= ${last}`;
   const times = rows.map(({ id, committed }) => seen[id - first] - committed).sort((a, b) => a - b);
-  await system.check();
   const at = (share: number) => times[Math.min(times.length - 1, Math.floor(times.length * share))];
   return { transactions: times.length, p50: at(0.5), p99: at(0.99), most: times[times.length - 1], lookMs };
 }

@@ -137,6 +137,7 @@ async function measure(name: PartName, system: string, version: number, repetiti
       const round = (_: string, value: unknown) => typeof value === "number" ? Math.round(value * 100) / 100 : value;
       console.error(JSON.stringify(result, round));
     }
+    await made.check();
     return measured;
   } catch (error) {
     await scope.tellAccounts();
