@@ -67,6 +67,17 @@ before(async () => {
     },
     proveKey: (request) => proofs.answer(Buffer.from(secrets[0].repeat(4)), request, () => {}),
     position: () => Promise.resolve({ capturing: true, lsn: "0/3000" }),
+    check: ({ postgres_port }) =>
+      Promise.resolve({
+        name: "a.example",
+        role: "primary",
+        agent_version: "1",
+        protocol: 1,
+        postgres_port,
+        clock_ms: 1,
+        findings: [],
+        database: null,
+      }),
     readRow: ({ key }) => Promise.resolve(Object.keys(key).length > 0 ? key : null),
   });
   const checks = healthApp(
@@ -130,6 +141,7 @@ const bodies: Record<string, Record<string, unknown>> = {
   "/v1/join": { name: "b.example", pair_id: "pair", generation: "g1", certificate: "" },
   "/v1/row": { schema: "public", table: "t", key: { id: "1", v: null } },
   "/v1/position": {},
+  "/v1/check": { postgres_port: 3456 },
   "/v1/certificate": { certificate: "" },
   "/v1/key/proof": { step: "begin", name: "b.example", role: "secondary", challenge },
   "/conflicts/list": { unreviewed: true, table: null, kind: null, limit: 5 },
