@@ -5,7 +5,7 @@ import { existsSync, readFileSync } from "node:fs";
 import type { Config } from "../config.ts";
 import type { Home } from "../home.ts";
 import { fingerprint, readIdentity } from "./certificates.ts";
-import { endOfChain, parseCertificate, splitPem } from "./chain.ts";
+import { endOfChain, oneLine, parseCertificate, splitPem } from "./chain.ts";
 import { expiryOf } from "./expiry.ts";
 import { joinCertificatePath, pinnedPeer } from "./join.ts";
 import { announcedPeer } from "./pins.ts";
@@ -82,8 +82,4 @@ export function expiryAlerts(home: Home, { node, peer }: Pick<Config, "node" | "
       `the certificate of ${of} ${expiry.state}: the pair cannot connect without it. Try: ${what}${where}`;
     return [{ name, severity: expiry.severity, message }];
   });
-}
-
-function oneLine(name: string): string {
-  return name.replace(/\n/g, ", ");
 }

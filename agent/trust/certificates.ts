@@ -2,7 +2,7 @@
 // node's own home; only the one-time join key ever travels, inside the encrypted pack.
 import "reflect-metadata";
 import { Buffer } from "node:buffer";
-import { createPrivateKey, randomBytes, webcrypto, X509Certificate as NodeCertificate } from "node:crypto";
+import { createPrivateKey, randomBytes, webcrypto } from "node:crypto";
 import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { dirname, join } from "node:path";
@@ -10,6 +10,7 @@ import process from "node:process";
 import * as x509 from "@peculiar/x509";
 import { reason, UsageError } from "../errors.ts";
 import type { Home } from "../home.ts";
+import { oneLine, parseCertificate } from "./chain.ts";
 
 /** A certificate and its private key, both PEM. */
 export interface Identity {
@@ -64,28 +65,18 @@ export function makeJoinIdentity(now = new Date()): Promise<Identity> {
 
 /** SHA-256 over the certificate's DER form, lower-case hex. Throws UsageError where `pem` is no certificate. */
 export function fingerprint(pem: string, origin = "the certificate"): string {
-  return parse(pem, origin).fingerprint256.replaceAll(":", "").toLowerCase();
+  return parseCertificate(pem, origin, remedy).fingerprint256.replaceAll(":", "").toLowerCase();
 }
 
 /** Names, dates and fingerprint, for people. */
 export function describeCertificate(pem: string, origin = "the certificate") {
-  const certificate = parse(pem, origin);
+  const certificate = parseCertificate(pem, origin, remedy);
   return {
-    subject: certificate.subject.replace(/\n/g, ", "),
+    subject: oneLine(certificate.subject),
     names: certificate.subjectAltName ?? "",
     notAfter: new Date(certificate.validTo).toISOString(),
     fingerprint: fingerprint(pem, origin),
   };
-}
-
-function parse(pem: string, origin: string): NodeCertificate {
-  try {
-    const certificate = new NodeCertificate(pem);
-    if (certificate.publicKey.type === "public") return certificate;
-    throw new Error("its key cannot be read");
-  } catch (cause) {
-    throw new UsageError(`Cannot use ${origin}: it is not a PEM certificate`, remedy, { cause });
-  }
 }
 
 /** Writes both files whole or not at all each; the key first, so that no certificate is ever without its key. */
@@ -110,7 +101,7 @@ export function readIdentity(certPath: string, keyPath: string): Identity {
   if (process.platform !== "win32" && (statSync(keyPath).mode & 0o077) !== 0) {
     throw new UsageError(`Cannot use ${keyPath}: others may read it`, `chmod 600 ${keyPath}`);
   }
-  const certificate = parse(cert, certPath);
+  const certificate = parseCertificate(cert, certPath, remedy);
   let fits: boolean;
   try {
     fits = certificate.checkPrivateKey(createPrivateKey(key));
@@ -128,7 +119,7 @@ export function loadTls(home: Home): TlsFiles {
   const trusted = names.map((name) => {
     const path = join(home.trustDir, name);
     const pem = readText(path);
-    parse(pem, path);
+    parseCertificate(pem, path, remedy);
     return pem;
   });
   return { ...identity, trusted };

@@ -20,18 +20,19 @@ export function endOfChain(chain: string): number {
   return Math.min(...splitPem(chain).map((pem) => Date.parse(new X509Certificate(pem).validTo)));
 }
 
-export function parseCertificate(pem: string, origin: string): X509Certificate {
+/** Throws UsageError where `pem` is no certificate, or where not all of it that is looked at later can be read. */
+export function parseCertificate(pem: string, origin: string, remedy = "name a file of PEM certificates") {
   try {
     const certificate = new X509Certificate(pem);
-    // Looked at later, where nobody expects that it cannot be read.
-    if (certificate.publicKey.type !== "public" || Number.isNaN(Date.parse(certificate.validTo))) {
-      throw new Error("its key or its dates cannot be read");
+    // What a runtime cannot read it throws at, or leaves out.
+    const names = [certificate.subject, certificate.issuer] as unknown[];
+    const readable = certificate.publicKey.type === "public" && names.every((name) => typeof name === "string");
+    if (!readable || Number.isNaN(Date.parse(certificate.validTo))) {
+      throw new Error("its key, its names or its dates cannot be read");
     }
     return certificate;
   } catch (cause) {
-    throw new UsageError(`Cannot use ${origin}: it is not a PEM certificate`, "name a file of PEM certificates", {
-      cause,
-    });
+    throw new UsageError(`Cannot use ${origin}: it is not a PEM certificate`, remedy, { cause });
   }
 }
 
@@ -121,6 +122,7 @@ function nameOf(certificate: X509Certificate): string {
   return `the certificate of ${oneLine(certificate.subject) || "nobody"}`;
 }
 
-function oneLine(name: string): string {
+/** A distinguished name on one line. */
+export function oneLine(name: string): string {
   return name.replace(/\n/g, ", ");
 }
