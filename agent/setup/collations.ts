@@ -23,6 +23,10 @@ export interface Sorted {
   readonly changed: readonly (PackCollation & { readonly here: string | null })[];
 }
 
+/** PostgreSQL's own ones are the same in one major version, whatever the machine. */
+export const isOfMachine = ({ provider }: Pick<PackCollation, "provider">): boolean =>
+  provider === "libc" || provider === "icu";
+
 /** Which collations of a pack this machine does not know, and which it sorts by another version. Pure. */
 export function sortCollations(wanted: readonly PackCollation[], known: readonly Known[]): Sorted {
   const missing: PackCollation[] = [];
@@ -89,7 +93,7 @@ export async function tryCollations(
 }
 
 async function tryOne(sql: Sql, { provider, locale }: PackCollation): Promise<Known> {
-  if (provider !== "libc" && provider !== "icu") return null; // PostgreSQL's own is the same in one major version
+  if (!isOfMachine({ provider })) return null;
   const text = `'${locale.replaceAll("'", "''")}'`;
   await sql`DROP COLLATION IF EXISTS public.hapair_trial`;
   try {

@@ -17,7 +17,7 @@ import { type Cluster, configure, localTarget, stopCluster } from "../postgres/s
 import { writeIdentity, writeWhole } from "../trust/certificates.ts";
 import { announcedPeerPath, joinIdentityPaths, peerCertificatePath } from "../trust/join.ts";
 import { clusterAt, programsFor } from "./cluster.ts";
-import { judgeCollations, sortCollations, tryCollations } from "./collations.ts";
+import { isOfMachine, judgeCollations, sortCollations, tryCollations } from "./collations.ts";
 import { becomeSecondary } from "./database.ts";
 import { composeConfig, makeHome, parseToml, readPresent, writeConfig } from "./files.ts";
 import { chooseKey, type KeyOptions, nameKey } from "./key.ts";
@@ -73,7 +73,7 @@ export async function setupSecondary(home: Home, options: SecondaryOptions, step
     const other = otherServer(home, options, manifest.postgres.dbname);
     await check(cluster, options.replace ?? false, other);
     const document = compose(pack, cluster, node, other, present, options.keepSections ?? false);
-    const versioned = manifest.collations ?? [];
+    const versioned = (manifest.collations ?? []).filter(isOfMachine);
     if (versioned.length > 0) {
       await steps.run(
         "collations compared",
