@@ -56,13 +56,18 @@ export function serveHealth(address: { host: string; port: number }, app: Hono):
     app,
     (server, done) => server.listen(address.port, address.host, done),
     (error) => listenError(error, address),
+    mostHealthSockets,
   );
 }
+
+/** Anybody may connect, and nobody is to take the files that the agent needs for its database. */
+const mostHealthSockets = 256;
 
 async function listen(
   app: Hono,
   start: (server: Server, done: () => void) => void,
   explain: (error: NodeJS.ErrnoException) => AgentError,
+  mostSockets = Infinity,
 ): Promise<PlainListener> {
   // HAProxy's checks are HTTP/1.0 and name no host: without one in its place they would be refused.
   const hostname = "localhost";
@@ -73,6 +78,11 @@ async function listen(
   server.on("connection", (socket: Socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
+    if (sockets.size <= mostSockets) return;
+    // The one that came first makes room: a load balancer that is ended so asks anew.
+    const [oldest] = sockets;
+    sockets.delete(oldest);
+    oldest.destroy();
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => reject(explain(error)));

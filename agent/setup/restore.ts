@@ -11,8 +11,10 @@ import { type OpenCopy, openCopy } from "../pack/open.ts";
 import { prepareSeed, recoverSeed } from "../pack/seed.ts";
 import { checkReach, chooseUser } from "../postgres/os_user.ts";
 import { readStatus } from "../postgres/postmaster.ts";
+import { rebuildStaleIndexes } from "../postgres/reindex.ts";
 import { type Cluster, configure, localTarget, stopCluster } from "../postgres/server.ts";
 import { programsFor } from "./cluster.ts";
+import { judgeCollations, sortCollations, tryCollations } from "./collations.ts";
 import { chooseKey, type KeyOptions } from "./key.ts";
 import { leavePair, type LeftPair } from "./leave_pair.ts";
 import type { Steps } from "./steps.ts";
@@ -63,6 +65,14 @@ export async function restoreBackup(home: Home, options: RestoreOptions, steps: 
       user: chooseUser({ pgdata, configured: options.osUser }),
     };
     check(final);
+    const versioned = manifest.collations ?? [];
+    if (versioned.length > 0) {
+      await steps.run(
+        "collations compared",
+        async () => judgeCollations(sortCollations(versioned, await tryCollations(binaries, final.user, versioned))),
+        (changed) => changed === null ? "the same as in the backup" : `indexes will be rebuilt: ${changed}`,
+      );
+    }
     let left: LeftPair | undefined;
     const { files } = await steps.run(
       "restored",
@@ -125,6 +135,12 @@ async function recover(
     await prepareSeed(folder, cluster, manifest, shared.settings);
     await steps.run("recovered", () => recoverSeed(cluster), () => `to ${manifest.postgres.end_lsn}`);
     const target = localTarget(cluster, manifest.postgres.dbname);
+    // Before anything looks a row up: by an index in another order it may not be found.
+    await steps.run(
+      "indexes",
+      () => rebuildStaleIndexes(target),
+      ({ indexes, versions }) => versions.length === 0 ? "fit" : `${indexes} rebuilt: ${versions.join(", ")}`,
+    );
     const left = await steps.run("freed of its pair", () => leavePair(target));
     await stopCluster(cluster);
     await configure({ ...final, pgdata: folder });

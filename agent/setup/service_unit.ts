@@ -30,11 +30,11 @@ export function serviceUnit({ executable, home, user, pgdata }: ServiceFacts): s
     `ExecStart=${unitWord(executable)} run --home ${unitWord(home)}`,
     ...user === null ? [] : [`User=${user}`],
     "Restart=always",
-    ...pgdata === null ? [] : [
-      "# PostgreSQL outlives an agent that crashes, and the next one adopts it. On a stop the agent itself stops PostgreSQL.",
-      "KillMode=process",
-      "TimeoutStopSec=120",
-    ],
+    pgdata === null
+      ? "# What start_command has started is not the agent's to end."
+      : "# PostgreSQL outlives an agent that crashes, and the next one adopts it. On a stop the agent itself stops PostgreSQL.",
+    "KillMode=process",
+    "TimeoutStopSec=120",
     "",
     "[Install]",
     "WantedBy=multi-user.target",

@@ -2,7 +2,7 @@
 // Knows the commands and files of the README only, nothing of the agent's inside.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
@@ -249,6 +249,11 @@ export class PairNode {
   memoryMb(): number {
     const text = readFileSync(`/proc/${this.#agentPid}/status`, "utf8");
     return Number(/VmRSS:\s+(\d+) kB/.exec(text)?.[1]) / 1024;
+  }
+
+  /** Files and sockets that the agent has open. */
+  openFiles(): number {
+    return readdirSync(`/proc/${this.#agentPid}/fd`).length;
   }
 
   tellLogs(): string {

@@ -28,6 +28,7 @@ import { joinCertificatePath, peerCertificatePath, pinPeer } from "../../agent/t
 import { takeAnnouncement } from "../../agent/trust/pins.ts";
 import { runs, secrets, spoilt, spoiltText, tried } from "../helpers/fuzz.ts";
 import { reportOf } from "../helpers/report.ts";
+import { waitFor } from "../helpers/wait.ts";
 
 const here = reportOf({ name: "a.example", role: "primary", state: "serving" });
 const root = mkdtempSync(join(tmpdir(), "fuzz-api-"));
@@ -313,4 +314,19 @@ test("bytes in place of the handshake", async () => {
     runs(100),
   );
   assert.match(await exchange(listeners[0].open, listeners[0].well), /^HTTP\/1\.1 200/);
+});
+
+test("more connections than there is room for: the newest are answered, the oldest make room", async () => {
+  const idle = Array.from({ length: 400 }, () => connectTcp(health.port, "127.0.0.1"));
+  let closed = 0;
+  for (const each of idle) each.on("close", () => closed++).on("error", () => {});
+  try {
+    await waitFor(() => closed >= 140, { what: "the oldest connections to be closed", deadlineMs: 20_000 });
+    assert.match(
+      await exchange(() => connectTcp(health.port, "127.0.0.1"), request("GET", "/primary")),
+      /^HTTP\/1\.1 200/,
+    );
+  } finally {
+    for (const each of idle) each.destroy();
+  }
 });

@@ -20,10 +20,11 @@ test("the unit of a node whose cluster the agent runs", () => {
   assert.match(serviceUnit({ ...facts, user: "postgres" }), /^User=postgres$/m);
 });
 
-test("beside a server that somebody else runs it starts after that, and leaves no process behind", () => {
+test("beside a server that somebody else runs it starts after that, and ends nothing of it", () => {
   const unit = serviceUnit({ ...facts, pgdata: null });
   assert.match(unit, /^After=network-online\.target postgresql\.service$/m);
-  assert.doesNotMatch(unit, /KillMode/);
+  assert.match(unit, /^KillMode=process$/m);
+  assert.match(unit, /^RequiresMountsFor=\/var\/lib\/hapair$/m);
 });
 
 test("words of a unit", () => {
