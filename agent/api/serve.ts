@@ -41,10 +41,13 @@ interface Connection {
   readonly fingerprint: string;
   readonly use: PeerUse;
   busy: number;
+  /** Long-lived answers under way. */
+  streaming: number;
   endWhenIdle: boolean;
 }
 
 const log = getLogger(["hapair", "api", "peer"]);
+const keepAliveProbeMs = 30_000;
 
 /** Listens for the peer. `raw` is keyed by path and takes GET and HEAD; all else goes to `app`. */
 export async function servePeers(options: {
@@ -52,21 +55,27 @@ export async function servePeers(options: {
   tls: PeerTls;
   app: Hono<PeerEnv>;
   raw: Readonly<Record<string, RawAnswer>>;
+  /** Connections on which nothing moves for so long are ended, but for long-lived answers. */
+  idleMs?: number;
 }): Promise<PeerListener> {
-  const { listen, app, raw } = options;
+  const { listen, app, raw, idleMs = 120_000 } = options;
   let trusted = fingerprints(options.tls);
   const connections = new Map<TLSSocket, Connection>();
   const sockets = new Set<Socket>();
   const handshakes = new Handshakes();
 
   const http = createHttpServer({ headersTimeout: 10_000, requestTimeout: 30_000, keepAliveTimeout: 60_000 });
+  http.on("timeout", () => {}); // decided below: without a listener node ends whatever is idle
   http.on("request", (request, response) => {
     const socket = request.socket as TLSSocket;
     const connection = connections.get(socket);
     if (!connection) return void socket.destroy();
+    const streams = Object.hasOwn(raw, pathOf(request)) ? 1 : 0;
     connection.busy++;
+    connection.streaming += streams;
     response.once("close", () => {
       connection.busy--;
+      connection.streaming -= streams;
       if (connection.endWhenIdle && connection.busy === 0) socket.end();
     });
     answer(request, response, connection, app, raw);
@@ -82,7 +91,11 @@ export async function servePeers(options: {
       log.warn("refused {remote}: its certificate is not a pinned one", { remote: socket.remoteAddress });
       return void socket.destroy();
     }
-    connections.set(socket, { ...found, busy: 0, endWhenIdle: false });
+    const connection: Connection = { ...found, busy: 0, streaming: 0, endWhenIdle: false };
+    connections.set(socket, connection);
+    // Bun keeps none of the HTTP server's own times on a socket that is handed to it, and a peer that is cut off says nothing.
+    socket.setKeepAlive(true, keepAliveProbeMs);
+    socket.setTimeout(idleMs, () => connection.streaming === 0 && socket.destroy());
     socket.once("close", () => connections.delete(socket));
     http.emit("connection", socket);
   });
@@ -153,7 +166,7 @@ function answer(
   raw: Readonly<Record<string, RawAnswer>>,
 ): void {
   const method = request.method ?? "GET";
-  const path = (request.url ?? "/").split("?")[0];
+  const path = pathOf(request);
   if (!mayReach(use, method, path)) {
     const opens = use === "join" ? "the join certificate only opens /v1/join" : "a token only opens /v1/pack";
     return sendError(response, 403, `Cannot answer: ${opens}`, "join the pair first");
@@ -177,6 +190,10 @@ function answer(
     log.error("{path} failed: {reason}", { path, reason: reason(error) });
     response.destroy();
   });
+}
+
+function pathOf(request: IncomingMessage): string {
+  return (request.url ?? "/").split("?")[0];
 }
 
 /** A refusal of a raw answer, in the form of all others. */

@@ -254,3 +254,40 @@ test("reload ends streams of a certificate that is no longer trusted; close ends
   await listener.close();
   await ended;
 });
+
+test("what nobody goes on with is ended; a stream on which nothing moves is not", async () => {
+  const own = await servePeers({
+    listen: { host: "127.0.0.1", port: 0 },
+    tls: trust([secondary, "peer"]),
+    app: new Hono<PeerEnv>().post("/v1/body", async (c) => c.text(await c.req.text())),
+    raw: { "/v1/changes": (_request, response) => void response.write("begun") },
+    idleMs: 300,
+  });
+  try {
+    const open = (bytes: string) => {
+      const { cert, key } = secondary;
+      const socket = connectTls({
+        host: "127.0.0.1",
+        port: own.port,
+        cert,
+        key,
+        ca: [primary.cert],
+        servername: "a.example",
+      });
+      socket.on("error", () => {}); // being reset is one way of being ended
+      if (bytes) socket.write(bytes);
+      return socket;
+    };
+    const stream = open("GET /v1/changes HTTP/1.1\r\nhost: a\r\n\r\n");
+    await once(stream, "data");
+    // Opened later, so that their time is over later than the stream's would be.
+    const idle = ["", "GET /v1/body HTTP/1.1\r\nx: ", "POST /v1/body HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nx"]
+      .map(open);
+    for (const each of idle) each.resume();
+    await Promise.all(idle.map((each) => once(each, "close")));
+    assert.equal(stream.destroyed, false);
+    assert.equal(stream.readableEnded, false);
+  } finally {
+    await own.close();
+  }
+});
