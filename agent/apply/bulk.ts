@@ -134,8 +134,8 @@ export async function copyIn(
   const ending = finished(stream);
   ending.catch(() => undefined);
   let full = false;
-  const out = new CopyRows(types, (chunk: Buffer) => {
-    stream.write(chunk);
+  const out = new CopyRows(types, (chunk: Buffer, done) => {
+    stream.write(chunk, (error) => error || done());
     full = stream.writableLength > maxWaitingBytes;
   });
   const drained = () => {

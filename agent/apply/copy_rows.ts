@@ -16,16 +16,21 @@ export interface Row {
 
 const header = Buffer.from([...Buffer.from("PGCOPY\n\xff\r\n\0", "latin1"), 0, 0, 0, 0, 0, 0, 0, 0]);
 const chunkBytes = 256 * 1024;
+/** So many chunks are kept for being filled again: memory that is new to the process costs more than what is put into it. */
+const keptChunks = 8;
+const kept: Buffer[] = [];
+
+const takeChunk = (): Buffer => kept.pop() ?? Buffer.allocUnsafe(chunkBytes);
 
 /** Collects rows and hands them to `write` in large chunks. */
 export class CopyRows {
-  private out = Buffer.allocUnsafe(chunkBytes);
+  private out = takeChunk();
   private used = 0;
 
-  /** `write` owns the chunk it gets. */
+  /** `write` owns the chunk it gets until it calls `done`; it need not. */
   constructor(
     private readonly types: ReadonlyMap<number, TypeDescription>,
-    private readonly write: (chunk: Buffer) => void,
+    private readonly write: (chunk: Buffer, done: () => void) => void,
   ) {
     header.copy(this.out);
     this.used = header.length;
@@ -87,6 +92,7 @@ export class CopyRows {
     this.out.writeInt16BE(-1, this.used);
     this.used += 2;
     this.flush();
+    if (this.out.length === chunkBytes && kept.length < keptChunks) kept.push(this.out);
   }
 
   private addNull(): void {
@@ -121,9 +127,13 @@ export class CopyRows {
   }
 
   private flush(): void {
-    if (this.used > 0) this.write(this.out.subarray(0, this.used));
-    this.out = Buffer.allocUnsafe(chunkBytes);
+    const { out, used } = this;
+    if (used === 0) return;
+    this.out = takeChunk();
     this.used = 0;
+    this.write(out.subarray(0, used), () => {
+      if (out.length === chunkBytes && kept.length < keptChunks) kept.push(out);
+    });
   }
 }
 
