@@ -266,3 +266,34 @@ test("COPY: a column in another format than planned is a DecodeError", () => {
     [["1"]],
   );
 });
+
+test("a chunk of rows is filled again only once it has been handed back", () => {
+  // Written at once, late, or never, as a server that keeps up, lags, or fails.
+  fc.assert(
+    fc.property(fc.array(fc.nat(3), { minLength: 1, maxLength: 30 }), (delays) => {
+      const waiting: { chunk: Buffer; done: () => void }[] = [];
+      const written: Buffer[] = [];
+      let n = 0;
+      const writeSome = (left: number) => {
+        while (waiting.length > left) {
+          const { chunk, done } = waiting.shift()!;
+          written.push(Buffer.from(chunk));
+          done();
+        }
+      };
+      const rows = new CopyRows(new Map(), (chunk, done) => {
+        waiting.push({ chunk, done });
+        writeSome(delays[n++ % delays.length]);
+      });
+      const values = Array.from({ length: 40 }, (_, i) => String.fromCharCode(65 + i % 26).repeat(30_000 + i * 997));
+      for (const value of values) {
+        rows.startRow(1);
+        rows.addColumns(rowOf(insert(value)), [plan.columns[0]]);
+      }
+      rows.end();
+      writeSome(0);
+      assert.deepEqual(readCopy(Buffer.concat(written)).flat(), values);
+    }),
+    { numRuns: 20 },
+  );
+});
