@@ -65,7 +65,7 @@ class ArrivedOp implements Op {
 }
 
 /** What a change takes up besides its bytes: objects around them, and those of earlier batches not yet collected. */
-const opOverheadBytes = 512;
+const opOverheadBytes = 1024;
 
 export interface Batch {
   readonly ops: Op[];
