@@ -36,6 +36,8 @@ export function formatReport(
   const { date, cores, processor, memoryGb, scale, settings, missing } = circumstances;
   const versions = [...new Set(results.map((r) => r.version))].sort((a, b) => a - b);
   return [
+    "<!-- deno-fmt-ignore-file: written by a program -->",
+    "",
     "# Results",
     "",
     "Written by `scripts/bench`. Catch-up from a backlog: the work is done while nothing is applied, then the time is",
