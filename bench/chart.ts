@@ -60,7 +60,7 @@ export function drawChart(measurements: readonly Measurement[]): string | null {
   );
   legend.push(text(size.left + systems.length * 90, 36, "line: PostgreSQL's own subscriber = 1", `fill="#b3402f"`));
   const height = size.top + size.height + size.bottom;
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" ` +
+  return `<!-- deno-fmt-ignore-file: written by a program -->\n<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" ` +
     `font-family="sans-serif" font-size="12" fill="#222">\n<rect width="100%" height="100%" fill="#fff"/>\n` +
     `${
       text(size.left, 16, "Catching up with a backlog: changes a second, in times native's", `font-weight="bold"`)

@@ -49,7 +49,7 @@ export function formatReport(
     `${date}, ${cores} cores (${processor}), ${memoryGb} GB` +
     (scale === 1 ? "." : `; **scale ${scale}: a trial only.**`),
     `Every server: ${Object.entries(settings).map(([name, value]) => `${name} ${value}`).join(", ")}.`,
-    ...Object.entries(missing).map(([system, why]) => `${system} is not measured: ${why}.`),
+    ...Object.entries(missing).map(([system, why]) => `Not measured: ${system}, as ${why}.`),
     "",
     ...versions.flatMap((version) => {
       const of = <T extends Result>(part: PartName) =>
