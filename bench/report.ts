@@ -36,7 +36,7 @@ export function formatReport(
   const { date, cores, processor, memoryGb, scale, settings, missing } = circumstances;
   const versions = [...new Set(results.map((r) => r.version))].sort((a, b) => a - b);
   return [
-    "<!-- deno-fmt-ignore-file: written by a program -->",
+    "<!-- deno-fmt-ignore-file -->",
     "",
     "# Results",
     "",
