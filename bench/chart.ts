@@ -2,7 +2,7 @@
 import { rate } from "./report.ts";
 import { type Measurement, median, ratios } from "./results.ts";
 
-const size = { bar: 22, gap: 16, height: 240, left: 44, top: 48, bottom: 56 };
+const size = { bar: 22, gap: 16, height: 240, left: 44, top: 48, bottom: 56, least: 480 };
 const colors: Readonly<Record<string, string>> = { hapair: "#2f6fb7", limit: "#c9c9c9" };
 const systems = Object.keys(colors);
 
@@ -26,7 +26,7 @@ export function drawChart(measurements: readonly Measurement[]): string | null {
   const top = Math.ceil(highest);
   const y = (value: number) => size.top + size.height * (1 - value / top);
   const step = systems.length * size.bar + size.gap;
-  const width = size.left + groups.length * step + size.gap;
+  const width = Math.max(size.least, size.left + groups.length * step + size.gap);
   const parts: string[] = [];
   for (let value = 0; value <= top; value++) {
     const line = value === 1 ? `stroke="#b3402f" stroke-width="1.5"` : `stroke="#e4e4e4"`;
