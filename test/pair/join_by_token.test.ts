@@ -101,7 +101,7 @@ scopedTest("the pack comes over a link that is cut, in two commands, and the tok
   assert.equal(again.code, 3, again.stderr);
   assert.match(again.stderr, /^Cannot use the token: .* does not let it in; it was used, expired or replaced\nTry: /);
   const late = await primary.agent(["token"], { expect: 3 });
-  assert.match(late.stderr, /a secondary has joined[\s\S]*pack create --replace/);
+  assert.match(late.stderr, /a secondary has joined[\s\S]*pack create \(--replace/);
   assert.equal(await bareRequest(pair, decodeToken(token).identity), "", "the used token opens nothing");
 
   secondary.configure({ failover, node: { listen: secondary.name } });
