@@ -4,7 +4,7 @@ import { Buffer } from "node:buffer";
 import { X509Certificate } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { Agent, request as httpsRequest } from "node:https";
-import { isIP } from "node:net";
+import { isIP, type Socket } from "node:net";
 import type { ConnectionOptions, PeerCertificate } from "node:tls";
 import { z } from "zod";
 import { formatLsn, type Lsn } from "../change/lsn.ts";
@@ -69,6 +69,7 @@ export class PeerClient {
   #tls: TlsOptions;
   #agent: Agent;
   readonly #former = new Map<Agent, ReturnType<typeof setTimeout>>();
+  readonly #handshakes = new WeakMap<Socket, { done: boolean }>();
 
   constructor(options: { address: { host: string; port: number }; tls: ClientTls }) {
     this.#host = options.address.host;
@@ -226,12 +227,12 @@ export class PeerClient {
       const request = httpsRequest({ ...target, headers, agent, ...this.#tls });
       const abort = () => request.destroy(asError(signal.reason));
       signal.addEventListener("abort", abort, { once: true });
-      let met = false;
-      request.once("socket", (socket) => socket.once("secureConnect", () => met = true));
+      let handshake = { done: false };
+      request.once("socket", (socket) => handshake = this.#handshakeOf(socket));
       request.on("error", (error) => {
         signal.removeEventListener("abort", abort);
         // In TLS 1.3 a server turns a client down after the client's handshake: it hangs up instead of answering.
-        reject(signal.aborted ? asError(signal.reason) : met ? this.#turnedDown(error) : error);
+        reject(signal.aborted ? asError(signal.reason) : handshake.done ? this.#turnedDown(error) : error);
       });
       request.once("response", (answer) => {
         signal.removeEventListener("abort", abort);
@@ -241,6 +242,16 @@ export class PeerClient {
     });
     if (response.statusCode === 200 || response.statusCode === 206) return response;
     throw await this.#refusal(path, response, signal);
+  }
+
+  /** The handshake of a connection, new or kept alive: whether it is done. */
+  #handshakeOf(socket: Socket): { done: boolean } {
+    const known = this.#handshakes.get(socket);
+    if (known) return known;
+    const handshake = { done: false };
+    this.#handshakes.set(socket, handshake);
+    socket.once("secureConnect", () => handshake.done = true);
+    return handshake;
   }
 
   async #refusal(path: string, response: IncomingMessage, signal: AbortSignal): Promise<AgentError> {

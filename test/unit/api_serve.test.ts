@@ -131,6 +131,17 @@ test("the peer's refusals and failures come as errors with a remedy", async () =
   await assert.rejects(client.peer(), AgentError);
 });
 
+test("many calls on one kept connection leave no listeners behind", async () => {
+  const warnings: string[] = [];
+  const note = ({ message }: Error) => warnings.push(message);
+  process.on("warning", note);
+  const client = clientOf(secondary);
+  for (let n = 0; n < 30; n++) await client.call("GET", "/v1/peer", undefined, anything);
+  await setImmediate();
+  process.off("warning", note);
+  assert.deepEqual(warnings, []);
+});
+
 test("a call that is not answered ends at its deadline or with its signal", async () => {
   const client = clientOf(secondary);
   await assert.rejects(
