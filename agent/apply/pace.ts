@@ -20,3 +20,11 @@ export function collectMs({ lastTransactions, sinceTakenMs, full }: Pending): nu
   if (full || lastTransactions < quick) return 0;
   return Math.max(0, collectForMs - sinceTakenMs);
 }
+
+/**
+ * After a deadlock with the application, `careful` batches are of a single transaction of the peer's. Where the application
+ * does not write any more that would only make who waits for the end of the stream wait longer: a switchover, a handback.
+ */
+export function oneAtATime(careful: number, hasWriters: boolean): boolean {
+  return careful > 0 && hasWriters;
+}

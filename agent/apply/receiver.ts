@@ -9,7 +9,7 @@ import { reason } from "../errors.ts";
 import { errorCode, type Sql } from "../postgres/connect.ts";
 import { Applier, type ApplierDeps, takeOrigin } from "./applier.ts";
 import { type Batch, Inbox } from "./inbox.ts";
-import { collectMs } from "./pace.ts";
+import { collectMs, oneAtATime } from "./pace.ts";
 import { SchemaMismatch } from "./plan.ts";
 
 export interface Progress {
@@ -33,6 +33,8 @@ export interface ReceiverDeps extends Pick<ApplierDeps, "role" | "own" | "policy
   readonly onProgress: (progress: Progress) => void;
   /** Why nothing is applied at the moment; null when that is over. `remedy` is for people. */
   readonly onTrouble: (problem: { message: string; remedy: string } | null) => void;
+  /** The application may write here: only beside it can there be a deadlock. */
+  readonly hasWriters: () => boolean;
   /** Keeps a batch from running while the guard is being opened. */
   readonly exclusively: <T>(run: () => Promise<T>) => Promise<T>;
 }
@@ -238,7 +240,7 @@ export class Receiver {
         enough = () => inbox.ready;
       }
       takenAt = performance.now();
-      const batch = inbox.take(this.careful > 0);
+      const batch = inbox.take(oneAtATime(this.careful, this.deps.hasWriters()));
       if (stream.isPaused() && !inbox.full) stream.resume();
       if (!batch) {
         if (!unrecorded || failure || signal.aborted) continue;

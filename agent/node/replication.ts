@@ -76,6 +76,7 @@ export class Replication {
       ...this.applying,
       onConflict: deps.onConflict,
       openSql: (onClose, givesWay) => this.openApplySql(onClose, givesWay ? {} : { deadlock_timeout: "10s" }),
+      hasWriters: () => this.capturing && !deps.closed(),
       onProgress: ({ position, seen, idle }) => {
         this.seen = seen;
         if (this.capture) this.capture.acknowledge(seen);

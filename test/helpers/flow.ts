@@ -70,6 +70,7 @@ export async function startFlow(
     own,
     policyOf: () => defaultPolicy,
     onConflict: ({ kind, schema, table }) => conflicts.push(`${kind} ${schema}.${table}`),
+    hasWriters: () => false,
     fetchRow: () => Promise.reject(new Error("nobody asks the peer for a row in this flow")),
     openStream: (after, signal) => {
       const stream = new PassThrough({ highWaterMark: 1024 * 1024 });

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { test } from "node:test";
 import fc from "fast-check";
-import { collectMs } from "../../agent/apply/pace.ts";
+import { collectMs, oneAtATime } from "../../agent/apply/pace.ts";
 import { Outbox } from "../../agent/relay/outbox.ts";
 import { Pace, rests } from "../../agent/relay/pace.ts";
 
@@ -83,4 +83,9 @@ test("a batch is collected only in a quick succession of transactions, and not b
   assert.ok(collected(50, 5) < collected(50, 0));
   assert.equal(collected(50, 1000), 0);
   assert.equal(collected(50, 0, true), 0);
+});
+
+test("one transaction at a time only after a deadlock, and only as long as the application writes", () => {
+  const cases = [[0, false], [0, true], [3, false], [3, true]] as const;
+  assert.deepEqual(cases.map(([careful, hasWriters]) => oneAtATime(careful, hasWriters)), [false, false, false, true]);
 });
