@@ -45,6 +45,7 @@ import { tokenOperations, type TokenParts } from "./node/token_operations.ts";
 import { Troubles } from "./node/troubles.ts";
 import { policiesDiffer, withoutEffect } from "./node/policies.ts";
 import { Tables } from "./node/tables.ts";
+import { Teardown } from "./node/teardown.ts";
 import { readRow } from "./node/rows.ts";
 import { SequenceWatch } from "./node/sequence_watch.ts";
 import type { RestoreDeps } from "./review/restore.ts";
@@ -66,20 +67,17 @@ export interface RunningNode {
 export async function runNode(home: Home): Promise<RunningNode> {
   const config = readConfig(home.configFile);
   startKey(home);
-  const down: (() => Promise<void> | void)[] = [];
-  const stop = async () => {
-    for (const each of down.splice(0).reverse()) await each();
-  };
+  const down = new Teardown();
   try {
     await bringUp(home, config, down);
   } catch (error) {
-    await stop();
+    await down.run();
     throw error;
   }
-  return { stop };
+  return { stop: () => down.run() };
 }
 
-async function bringUp(home: Home, config: Config, down: (() => Promise<void> | void)[]): Promise<void> {
+async function bringUp(home: Home, config: Config, down: Teardown): Promise<void> {
   const { role, name } = config.node;
   const { failover } = config;
   const troubles = new Troubles();
@@ -97,7 +95,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
 
   mkdirSync(home.runDir, { recursive: true });
   const peer = new Peer(home, config);
-  down.push(() => peer.close());
+  down.add("connections to the peer", () => peer.close());
   const setTrouble: Troubles["set"] = (name, problem) => troubles.set(name, problem);
   const reload = () => listener?.reload(peer.tls());
   const certificates = new CertificateWatch({ home, config, peer, reload, onTrouble: setTrouble });
@@ -115,14 +113,14 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
     ...tokenOperations(token.get),
   ];
   const admin = await serveAdmin(home.adminSocket, adminApp({ status: status.get, operations }));
-  down.push(() => admin.close());
+  down.add("admin API", () => admin.close());
 
   const database = nodeDatabase(home, config);
   const keeper = keeperOf(home, config, database);
   await keeper?.start();
-  down.push(() => keeper?.stop());
+  down.add("PostgreSQL", () => keeper?.stop(), null);
   const sql = openOwnPool(database.target);
-  down.push(() => sql.end({ timeout: 2 }));
+  down.add("connections to PostgreSQL", () => sql.end({ timeout: 2 }));
   await migrate(sql);
   let pair: PairFacts = await readPair(sql);
   const tables = await Tables.open({ sql, config, origin: home.configFile, onTrouble: setTrouble });
@@ -135,7 +133,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
 
   const hold = new MergeHold(home.mergeHoldFile);
   const news = new ConflictNews();
-  down.push(() => news.tell());
+  down.add("news of conflicts", () => news.tell());
   const newReplication = (): Replication =>
     new Replication({
       role,
@@ -216,7 +214,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
   };
 
   const hooks = new Hooks({ script: config.hooks.on_role_change, node: name, onTrouble: setTrouble });
-  down.push(() => hooks.stop());
+  down.add("hooks", () => hooks.stop());
   const supervisor: Supervisor = new Supervisor({
     record,
     settings: {
@@ -269,7 +267,7 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
   const contact = () => heartbeat.contact();
   const keyWatch = new KeyWatch({ home, config, contact, client: () => peer.client(), pairId: () => pair.pairId });
   await keyWatch.start();
-  down.push(() => keyWatch.stop());
+  down.add("watch of the key", () => keyWatch.stop());
 
   let last: Status | null = null;
   status.is(() => {
@@ -328,8 +326,8 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
     },
   });
   token.is(() => ({ home, config, pack, peer, trustChanged: () => listener?.reload(peer.tls()) }));
-  down.push(() => listener?.close());
-  down.push(() => replication.stop());
+  down.add("peer API", () => listener?.close());
+  down.add("replication", () => replication.stop());
 
   if (config.health) {
     const health: PlainListener = await serveHealth(
@@ -344,19 +342,19 @@ async function bringUp(home: Home, config: Config, down: (() => Promise<void> | 
         peerReachable: heartbeat.contact().silentMs < failover.after_ms,
       }), () => metricsText(status.get())),
     );
-    down.push(() => health.close());
+    down.add("health API", () => health.close());
   }
 
-  if (!database.cluster) down.push(() => closeBehind(sql, config.postgres.dbname, supervisor.record));
+  if (!database.cluster) down.add("writes", () => closeBehind(sql, config.postgres.dbname, supervisor.record));
   heartbeat.start();
   supervisor.start();
   certificates.start();
-  down.push(() => certificates.stop());
+  down.add("certificates", () => certificates.stop());
   tables.start();
-  down.push(() => tables.stop());
+  down.add("watch of the tables", () => tables.stop());
   sequences.start();
-  down.push(() => sequences.stop());
-  down.push(() => heartbeat.stop());
-  down.push(() => supervisor.stop());
+  down.add("watch of the sequences", () => sequences.stop());
+  down.add("heartbeats", () => heartbeat.stop());
+  down.add("supervisor", () => supervisor.stop());
   log.info("{role} {name} runs", { role, name });
 }
