@@ -132,6 +132,12 @@ scopedTest("a held merge is rehearsed without a trace, and happens as the rehear
     /^Cannot rehearse the merge here: only the primary decides\nTry: run it on 127\.0\.0\.1/,
   );
 
+  // What the primary wrote comes to the secondary all the same: it must be there before the two looks are compared.
+  const [{ end }] = await primary.superuser<{ end: string }[]>`SELECT pg_current_wal_insert_lsn()::text AS end`;
+  await waitFor(
+    async () => (await secondary.superuser`SELECT FROM ha.progress WHERE applied_lsn >= ${end}::pg_lsn`).length > 0,
+    { what: "the primary's changes at the secondary", deadlineMs: 60_000 },
+  );
   const before = [await everythingOf(primary), await everythingOf(secondary)];
   const rehearsal = await dryRun(primary);
   assert.deepEqual(foretold(rehearsal), expected);
