@@ -9,7 +9,7 @@ import { peerApp } from "./api/peer_routes.ts";
 import { type PeerListener, servePeers } from "./api/serve.ts";
 import { type Config, readConfig, splitAddress } from "./config.ts";
 import { type DatabaseView, lookAt, nodeDatabase, openOwnPool, type PairFacts, readPair } from "./node/database.ts";
-import { UnreachableError } from "./errors.ts";
+import { reason, UnreachableError } from "./errors.ts";
 import { Later } from "./node/later.ts";
 import { ConflictCounts, type ConflictFigures } from "./node/conflict_counts.ts";
 import { CertificateWatch } from "./node/certificate_watch.ts";
@@ -26,6 +26,7 @@ import { operatorCommands, type OperatorParts } from "./node/operator_commands.t
 import { ConflictNews } from "./node/conflict_news.ts";
 import { Peer } from "./node/peer.ts";
 import { KeyWatch } from "./node/key_watch.ts";
+import { isUnreachable } from "./postgres/connect.ts";
 import { migrate } from "./postgres/migrations.ts";
 import { Replication } from "./node/replication.ts";
 import type { NodeReport } from "./report.ts";
@@ -63,18 +64,24 @@ export interface RunningNode {
   stop(): Promise<void>;
 }
 
+/** A PostgreSQL that crashes while its node comes up is started again with it, so many times. */
+const mostStarts = 5;
+
 /** Runs a node until `stop`. Throws AgentErrors where it cannot start. */
 export async function runNode(home: Home): Promise<RunningNode> {
   const config = readConfig(home.configFile);
   startKey(home);
-  const down = new Teardown();
-  try {
-    await bringUp(home, config, down);
-  } catch (error) {
-    await down.run();
-    throw error;
+  for (let start = 1;; start++) {
+    const down = new Teardown();
+    try {
+      await bringUp(home, config, down);
+      return { stop: () => down.run() };
+    } catch (error) {
+      await down.run();
+      if (start === mostStarts || config.postgres.url !== undefined || !isUnreachable(error)) throw error;
+      log.warn("PostgreSQL was lost while the node came up: {why}: it starts anew", { why: reason(error) });
+    }
   }
-  return { stop: () => down.run() };
 }
 
 async function bringUp(home: Home, config: Config, down: Teardown): Promise<void> {

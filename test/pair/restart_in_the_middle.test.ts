@@ -1,6 +1,7 @@
 // Agents and servers are killed again and again, in the middle of whatever they do, while the application writes.
 // In the end both are equal, nothing acknowledged is missing, and nothing is there twice.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 import { waitEqual } from "../helpers/equality.ts";
 import { assertNoLeaks, makePair, type Pair, waitSteady } from "../helpers/pair.ts";
@@ -74,5 +75,26 @@ scopedTest("a backlog is caught up although the secondary is killed again and ag
   secondary.start();
   await waitSteady(pair);
   await waitEqual(primary.superuser, secondary.superuser, 60_000);
+  await assertNoLeaks(pair);
+}, { timeoutMs: 240_000 });
+
+scopedTest("a PostgreSQL that dies while its agent comes up is started with it", async (scope) => {
+  const pair = await makePair(scope, {});
+  const { primary } = pair;
+  for (let round = 0; round < 4; round++) {
+    const told = readFileSync(primary.logFile, "utf8").length;
+    primary.killAgent();
+    primary.start();
+    await waitFor(() => readFileSync(primary.logFile, "utf8").slice(told).includes("adopted"), {
+      what: "the agent to find its PostgreSQL",
+      deadlineMs: 30_000,
+      everyMs: 5,
+    });
+    await pause(round * 25); // any moment of coming up
+    primary.killPostgres();
+    await primary.waitStatus("serving again", ({ node }) => node.state === "serving" && node.writable, 60_000);
+  }
+  assert.doesNotMatch(readFileSync(primary.logFile, "utf8"), /Cannot go on/);
+  await waitSteady(pair);
   await assertNoLeaks(pair);
 }, { timeoutMs: 240_000 });
