@@ -8,7 +8,15 @@ import { healthApp } from "./api/health_routes.ts";
 import { peerApp } from "./api/peer_routes.ts";
 import { type PeerListener, servePeers } from "./api/serve.ts";
 import { type Config, readConfig, splitAddress } from "./config.ts";
-import { type DatabaseView, lookAt, nodeDatabase, openOwnPool, type PairFacts, readPair } from "./node/database.ts";
+import {
+  type DatabaseView,
+  lookAt,
+  nodeDatabase,
+  openOwnPool,
+  type PairFacts,
+  readPair,
+  requireRole,
+} from "./node/database.ts";
 import { reason, UnreachableError } from "./errors.ts";
 import { Later } from "./node/later.ts";
 import { ConflictCounts, type ConflictFigures } from "./node/conflict_counts.ts";
@@ -130,6 +138,7 @@ async function bringUp(home: Home, config: Config, down: Teardown): Promise<void
   down.add("connections to PostgreSQL", () => sql.end({ timeout: 2 }));
   await migrate(sql);
   let pair: PairFacts = await readPair(sql);
+  await requireRole(sql, role);
   const tables = await Tables.open({ sql, config, origin: home.configFile, onTrouble: setTrouble });
   const sequences = new SequenceWatch({ sql, role, onTrouble: setTrouble });
   conflicts.is(() => ({ sql, target: database.target, peer: config.peer.name, secretOf: tables.secretOf }));

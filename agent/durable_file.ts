@@ -1,15 +1,16 @@
 // Small files that must survive a crash whole: written to a temporary file, synced, renamed. A reader finds the old text or
 // the new one, never a part.
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, existsSync, fchmodSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import process from "node:process";
 
-/** Durable when it returns. Mode 0600. */
-export function writeDurably(path: string, text: string): void {
+/** Durable when it returns. */
+export function writeDurably(path: string, text: string, mode = 0o600): void {
   const temporary = `${path}.new`;
-  const file = openSync(temporary, "w", 0o600);
+  const file = openSync(temporary, "w", mode);
   try {
-    writeSync(file, text);
+    writeFileSync(file, text);
+    fchmodSync(file, mode);
     fsyncSync(file);
   } finally {
     closeSync(file);
@@ -20,6 +21,7 @@ export function writeDurably(path: string, text: string): void {
 
 /** Gone for good when it returns; that there is no such file is no error. */
 export function removeDurably(path: string): void {
+  if (!existsSync(path)) return;
   rmSync(path, { force: true });
   syncFolder(dirname(path));
 }

@@ -1,11 +1,8 @@
 // `agent reseed`: the secondary made anew from its primary. The agent of this home must not run.
-import { existsSync } from "node:fs";
 import type { Command } from "commander";
-import { callAgent } from "../agent/api/admin_client.ts";
-import { RefusedError, UnreachableError } from "../agent/errors.ts";
-import type { Home } from "../agent/home.ts";
 import { reseed } from "../agent/setup/reseed.ts";
 import { contextOf } from "./context.ts";
+import { refuseAgent } from "./running.ts";
 import { watchSteps } from "./steps.ts";
 
 const help = `
@@ -20,20 +17,8 @@ export function addReseed(program: Command): void {
     .addHelpText("after", help)
     .action(async (options: { force?: boolean }, command: Command) => {
       const context = contextOf(command);
-      await refuseAgent(context.home);
+      await refuseAgent(context.home, "reseed", "stop it first; the primary's must run");
       const result = await reseed(context.home, options, watchSteps(context));
       context.print(result, `Ready. Start it with: agent run`);
     });
-}
-
-/** Whatever an agent answers, it is one that runs. */
-async function refuseAgent(home: Home): Promise<void> {
-  if (!existsSync(home.adminSocket)) return;
-  const runs = await callAgent(home.adminSocket, "GET", "/status").then(
-    () => true,
-    (error) => !(error instanceof UnreachableError && /no agent runs/.test(error.message)),
-  );
-  if (runs) {
-    throw new RefusedError("Cannot reseed: the agent of this node runs", "stop it first; the primary's must run");
-  }
 }

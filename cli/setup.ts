@@ -8,6 +8,7 @@ import { type PrimaryOptions, setupPrimary } from "../agent/setup/primary.ts";
 import { type SecondaryOptions, setupSecondary } from "../agent/setup/secondary.ts";
 import type { Steps } from "../agent/setup/steps.ts";
 import { contextOf, parsePort, parseText, requireOption } from "./context.ts";
+import { refuseAgent } from "./running.ts";
 import { watchSteps } from "./steps.ts";
 
 export function addSetup(program: Command): void {
@@ -60,6 +61,7 @@ export function addSetup(program: Command): void {
     .action(async (options: SecondaryArguments, command: Command) => {
       const context = contextOf(command);
       const run = secondarySetup(options);
+      await refuseAgent(context.home, "set up a secondary", "stop it first");
       const result = await run(context.home, watchSteps(context));
       context.print(result, `Ready. Start it with: agent run`);
     });

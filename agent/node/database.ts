@@ -3,8 +3,9 @@ import type { Config } from "../config.ts";
 import { splitAddress } from "../config.ts";
 import { type Lsn, parseLsn } from "../change/lsn.ts";
 import { slotName } from "../change/marks.ts";
-import { AgentError } from "../errors.ts";
+import { AgentError, RefusedError } from "../errors.ts";
 import type { Home } from "../home.ts";
+import type { Role } from "../report.ts";
 import { openPool, type Sql, type Target } from "../postgres/connect.ts";
 import { withDeadline } from "../postgres/deadline.ts";
 import { type Cluster, clusterMajor, localTarget } from "../postgres/server.ts";
@@ -56,6 +57,18 @@ export async function readPair(sql: Sql): Promise<PairFacts> {
     throw new AgentError("Cannot run: the database does not belong to a pair", "run agent setup on this node first");
   }
   return { pairId: pair.pair_id, generation: pair.generation };
+}
+
+/** A copy of the primary becomes the secondary at the end of its setup: until then it counts nothing as applied. */
+export async function requireRole(sql: Sql, role: Role): Promise<void> {
+  const [is] = await sql<{ role: string }[]>`SELECT role FROM ha.state`;
+  if (is === undefined || is.role === role) return;
+  throw new RefusedError(
+    `Cannot run: agent.toml says ${role}, but the database is that of a ${is.role}`,
+    role === "secondary"
+      ? "run agent setup secondary, or agent reseed, again: it was not finished"
+      : "name the primary's own database in agent.toml",
+  );
 }
 
 export interface DatabaseView {

@@ -100,17 +100,18 @@ export async function becomeSecondary(
   const sql = openPool(target, { purpose: "setup" });
   try {
     await sql`SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE`;
-    await ensureNode(sql, { node, role: "secondary" });
-    await ensureTables(sql); // with what is for the primary only, which the primary itself does not refuse
-    await closeGuard(sql, { dbname: target.database, epoch: 0, state: "standby" });
+    // What the primary subscribes to reaches this node through the primary.
+    await sql`UPDATE pg_subscription SET subenabled = false WHERE subenabled`;
     const progress = await sql`UPDATE ha.progress SET applied_lsn = ${formatLsn(appliedLsn)}::pg_lsn, peer_seen = NULL,
       updated_at = now() WHERE generation = ${generation}`;
     if (progress.count !== 1) {
       throw new RefusedError("Cannot use this copy: it is not of the pack's generation", "make a new pack");
     }
+    // From here on the agent would run it: all that nobody else mends is done.
+    await ensureNode(sql, { node, role: "secondary" });
+    await ensureTables(sql); // with what is for the primary only, which the primary itself does not refuse
+    await closeGuard(sql, { dbname: target.database, epoch: 0, state: "standby" });
     await ensureSequences(sql, "secondary");
-    // What the primary subscribes to reaches this node through the primary.
-    await sql`UPDATE pg_subscription SET subenabled = false WHERE subenabled`;
   } finally {
     await sql.end({ timeout: 5 });
   }

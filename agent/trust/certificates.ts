@@ -3,11 +3,12 @@
 import "reflect-metadata";
 import { Buffer } from "node:buffer";
 import { createPrivateKey, randomBytes, webcrypto } from "node:crypto";
-import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { isIP } from "node:net";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import * as x509 from "@peculiar/x509";
+import { writeDurably } from "../durable_file.ts";
 import { reason, UsageError } from "../errors.ts";
 import type { Home } from "../home.ts";
 import { oneLine, parseCertificate } from "./chain.ts";
@@ -85,13 +86,10 @@ export function writeIdentity(certPath: string, keyPath: string, identity: Ident
   writeWhole(certPath, identity.cert, 0o644);
 }
 
-/** Replaces a small file atomically, its folder made if need be. */
+/** Replaces a small file atomically and for good, its folder made if need be: two nodes go by what was written. */
 export function writeWhole(path: string, text: string, mode: number): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  const temporary = `${path}.new`;
-  writeFileSync(temporary, text, { mode });
-  chmodSync(temporary, mode);
-  renameSync(temporary, path);
+  writeDurably(path, text, mode);
 }
 
 /** Reads a certificate and its key; refuses a key that others may read, or that belongs to another certificate. */

@@ -1,7 +1,8 @@
 // How a new secondary becomes trusted: the primary accepts one join certificate until a peer is pinned with it, and the
 // certificate of one token, which opens the pack. Neither outlives that: a pack or a token stolen later lets nobody in.
-import { existsSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { removeDurably } from "../durable_file.ts";
 import { RefusedError } from "../errors.ts";
 import type { Home } from "../home.ts";
 import { fingerprint, type Identity, makeIdentity, makeJoinIdentity, writeWhole } from "./certificates.ts";
@@ -76,20 +77,20 @@ export function pinPeer(home: Home, pem: string): "pinned" | "already" {
     );
   }
   writeWhole(peerCertificatePath(home), pem, 0o644);
-  rmSync(announcedPeerPath(home), { force: true }); // that of another peer
+  removeDurably(announcedPeerPath(home)); // that of another peer
   closeJoin(home);
   return "pinned";
 }
 
 /** Nobody may join any more with the pack that was made last. */
 export function closeJoin(home: Home): void {
-  rmSync(joinCertificatePath(home), { force: true });
-  rmSync(tokenCertificatePath(home), { force: true });
+  removeDurably(joinCertificatePath(home));
+  removeDurably(tokenCertificatePath(home));
 }
 
 /** On the secondary: the one-time identity has done its work. */
 export function retireJoinIdentity(home: Home): void {
   const { cert, key } = joinIdentityPaths(home);
-  rmSync(cert, { force: true });
-  rmSync(key, { force: true });
+  removeDurably(cert);
+  removeDurably(key);
 }
