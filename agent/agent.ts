@@ -24,6 +24,7 @@ import { CertificateWatch } from "./node/certificate_watch.ts";
 import { checkForPeer } from "./node/check.ts";
 import { conflictOperations } from "./node/conflicts.ts";
 import { DiskWatch } from "./node/disk_watch.ts";
+import { Gate } from "./node/gate.ts";
 import { handsOf } from "./node/hands.ts";
 import { Hooks } from "./node/hooks.ts";
 import type { Home } from "./home.ts";
@@ -145,7 +146,8 @@ async function bringUp(home: Home, config: Config, down: Teardown): Promise<void
   const record = restarted(readRecord(home.stateFile) ?? firstRecord(role, Date.now()), Date.now());
   // After a crash the guard is closed, but the database still tells clients that look for it that it takes writes.
   const { epoch, state } = record;
-  if (!await guardIsOpen(sql)) await closeGuard(sql, { dbname: config.postgres.dbname, epoch, state });
+  const gate = new Gate();
+  if (!await guardIsOpen(sql)) await gate.shut(closeGuard(sql, { dbname: config.postgres.dbname, epoch, state }));
 
   const hold = new MergeHold(home.mergeHoldFile);
   const news = new ConflictNews();
@@ -158,7 +160,7 @@ async function bringUp(home: Home, config: Config, down: Teardown): Promise<void
       target: database.target,
       client: () => peer.client(),
       policyOf: tables.policyOf,
-      closed: () => supervisor.record.state === "catching_up",
+      closed: () => supervisor.record.state === "catching_up" && gate.isShut,
       held: () => hold.since !== null,
       onProgress: () => {
         if (heartbeat.contact().report?.state === "draining") supervisor.wake();
@@ -241,7 +243,7 @@ async function bringUp(home: Home, config: Config, down: Teardown): Promise<void
     },
     everyMs: failover.heartbeat_ms,
     hands: {
-      ...handsOf(config, sql, sequences, () => replication),
+      ...handsOf(config, { sql, sequences, gate }, () => replication),
       observe,
       persist: (record) => writeRecord(home.stateFile, record),
       announce: ({ from, to, epoch, why }) =>

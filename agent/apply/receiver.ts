@@ -179,6 +179,8 @@ export class Receiver {
     this.applied = parseLsn(progress.applied_lsn);
     const inbox = new Inbox(this.applied, parseLsn(progress.peer_seen), limits);
     const applier = new Applier({ ...this.deps, sql, inbox });
+    // This waits for our own relay, which may wait for the peer, and that for us: so not with a stream that nobody reads.
+    await this.deps.own()?.verdictsRolledBack();
     // The peer readies its stream while this session is readied. What fails meanwhile shows when it is awaited, or read.
     const opening = this.deps.openStream(this.applied, ending);
     opening.then((stream) => stream.on("error", () => undefined), () => undefined);

@@ -124,7 +124,7 @@ function ordered({ config: { node, peer }, record: { role, orders } }: NodeParts
 /** Who serves cannot hand over, because of transactions that belong to no session any more. */
 function prepared({ config, record, view }: NodeParts): StatusInput["problems"] {
   const count = view?.prepared ?? 0;
-  const handsOver = record.state === "handing_back" ||
+  const handsOver = record.state === "handing_back" || record.state === "draining" ||
     record.role === "primary" && record.state === "serving" && record.orders.serves.role === "secondary";
   if (count === 0 || !handsOver) return [];
   const open = count === 1 ? "1 prepared transaction is" : `${count} prepared transactions are`;

@@ -58,6 +58,7 @@ export class Replication {
   private slotGone = false;
   private seen: Lsn = 0n;
   private guarding: Promise<unknown> = Promise.resolve();
+  private starting: Promise<void> | null = null;
   private readonly streams = new Set<AbortController>();
   private rehearsal: { readonly ending: AbortController; readonly over: Promise<Waiting> } | null = null;
 
@@ -91,9 +92,13 @@ export class Replication {
     return this.capture !== null;
   }
 
-  /** Starts to capture own changes; the guard may open when this has resolved. */
-  async startCapture(): Promise<void> {
-    if (this.capture) return;
+  /** Starts to capture own changes; the guard may open when this has resolved. Whole, or not at all; never twice at once. */
+  startCapture(): Promise<void> {
+    if (this.capture && !this.starting) return Promise.resolve();
+    return this.starting ??= this.beginCapture().finally(() => this.starting = null);
+  }
+
+  private async beginCapture(): Promise<void> {
     this.slotGone = false;
     // The peer has to pull anew, and what we pull has to be looked at from now on.
     await this.receiver.stop();
@@ -111,6 +116,9 @@ export class Replication {
     const sql = this.openApplySql();
     try {
       await repeatProgress(sql);
+    } catch (error) {
+      await this.stopCapture();
+      throw error;
     } finally {
       await sql.end({ timeout: 1 });
     }

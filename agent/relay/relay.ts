@@ -80,7 +80,7 @@ export class Relay {
     this.stopped = true;
     this.serving?.abort();
     await this.session?.close();
-    await this.reader;
+    await this.reader.catch(() => undefined);
   }
 
   /** The peer has durably applied our stream up to `lsn`, and all it committed before that has been merged here. */
@@ -124,7 +124,8 @@ export class Relay {
     signal.addEventListener("abort", abort);
     // The reader that only notes gives way; it comes back by itself when this stream has ended.
     await this.session?.close();
-    await this.reader;
+    // What an earlier pull failed of is its own affair.
+    await this.reader.catch(() => undefined);
     try {
       if (!own.signal.aborted && !this.stopped) await (this.reader = this.read(after, sink, own.signal));
     } finally {

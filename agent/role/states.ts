@@ -59,6 +59,8 @@ export interface Observation {
   readonly peerSteadyMs: number;
   /** Since the state was entered, or since the start of the agent. */
   readonly inStateMs: number;
+  /** False as long as the state is the one that this agent started in: an earlier agent may have acted in it. */
+  readonly enteredHere: boolean;
   readonly databaseOk: boolean;
   /** For how long without a break the own database has been gone; 0 if it is there. */
   readonly databaseGoneMs: number;

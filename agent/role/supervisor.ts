@@ -36,7 +36,10 @@ export interface Health {
 export interface Hands {
   observe(): Promise<LocalView>;
   guardIsOpen(): Promise<boolean>;
-  openGuard(record: Record): Promise<void>;
+  /** This agent has closed the guard to the end, and not opened it since. */
+  isShut(): boolean;
+  /** `stillWanted` is asked at the last moment: it may have had to wait. */
+  openGuard(record: Record, stillWanted: () => boolean): Promise<void>;
   closeGuard(record: Record): Promise<void>;
   fence(record: Record): Promise<Lsn>;
   startCapture(): Promise<void>;
@@ -73,6 +76,7 @@ export class Supervisor {
   readonly #complaints = new Map<string, string>();
   #record: Record;
   #enteredAt: number;
+  #enteredHere = false;
   #fenceLsn: Lsn | null = null;
   #toldFence: Lsn | null = null;
   #databaseGoneSince: number | null = null;
@@ -194,7 +198,10 @@ export class Supervisor {
       const seen = this.#gather();
       const { record, actions } = step(this.#record, seen, this.#settings, this.#clock.wall());
       if (record !== this.#record && !await this.#attempt("persist", () => this.#hands.persist(record))) break;
-      if (record.state !== this.#record.state) this.#enteredAt = this.#clock.monotonic();
+      if (record.state !== this.#record.state) {
+        this.#enteredAt = this.#clock.monotonic();
+        this.#enteredHere = true;
+      }
       this.#record = record;
       for (const action of actions) this.#act(action);
       this.#tellDrained(seen);
@@ -237,6 +244,7 @@ export class Supervisor {
       peerRefuses: contact.refusal !== null,
       peerSteadyMs: contact.steadyMs,
       inStateMs: now - this.#enteredAt,
+      enteredHere: this.#enteredHere,
       databaseGoneMs: this.#since(this.#databaseGoneSince),
       fenceLsn: this.#fenceLsn,
       failoverAsked: this.#failoverAsked,
@@ -296,7 +304,7 @@ export class Supervisor {
       }
     } else if (guard === "closed" || guard === "fenced") {
       shut = await this.#attempt("close the guard", async () => {
-        if (await hands.guardIsOpen()) await hands.closeGuard(record);
+        if (!hands.isShut() || await hands.guardIsOpen()) await hands.closeGuard(record);
       });
     }
     if (changed()) return;
@@ -312,7 +320,7 @@ export class Supervisor {
     if (changed()) return;
     // Writes that nothing captures would never reach the peer.
     const opened = guard !== "open" || captures && await this.#attempt("open the guard", async () => {
-          if (!await hands.guardIsOpen() && !changed()) await hands.openGuard(record);
+          if (!await hands.guardIsOpen() && !changed()) await hands.openGuard(record, () => !changed());
         });
     if (shut && captures && applies && opened && !changed()) this.#tellHolds(record);
   }

@@ -88,9 +88,12 @@ function handoverIsOff(c: Context): boolean {
   return serves.role === "primary" && peerIs(c, "standby") && c.seen.peer!.orders.serves.number >= serves.number;
 }
 
-/** A transaction was prepared just before the guard closed: the fence has to wait for whoever prepared it. */
+/**
+ * A transaction was prepared just before the guard closed: the fence has to wait for whoever prepared it. An earlier agent
+ * may have told of its fence: then the peer may be about to serve.
+ */
 function fenceIsKept({ seen }: Context): boolean {
-  return seen.databaseOk && seen.preparedOpen && seen.fenceLsn === null;
+  return seen.databaseOk && seen.preparedOpen && seen.fenceLsn === null && seen.enteredHere;
 }
 
 /** By its last word the primary is fenced and waits for this node. An old word will not do: it may have given up since. */

@@ -29,6 +29,7 @@ export function seenOf(changed: Partial<Observation> = {}): Observation {
     peerRefuses: false,
     peerSteadyMs: 60_000,
     inStateMs: 100,
+    enteredHere: true,
     databaseOk: true,
     databaseGoneMs: 0,
     diskFull: false,

@@ -53,6 +53,7 @@ export class NodeModel {
   missed = 0;
   startedAt = 0;
   enteredAt = 0;
+  enteredHere = false;
   databaseGoneSince: number | null = null;
 
   constructor(readonly role: Role) {
@@ -75,6 +76,7 @@ export class NodeModel {
         null;
     this.missed = 0;
     this.startedAt = this.enteredAt = now;
+    this.enteredHere = false;
   }
 
   report(applied: number): Omit<PeerView, "knowsOurState" | "unwellMs"> {
@@ -119,6 +121,7 @@ export class NodeModel {
         return;
       }
       if (changed) this.enteredAt = now;
+      this.enteredHere ||= changed;
       // Odd epochs are the primary's, even ones the secondary's: so no epoch has two servers.
       if (record.state === "serving" && (changed || this.role === "primary")) {
         assert.equal(record.epoch % 2, this.role === "primary" ? 1 : 0, `epoch ${record.epoch} is not its own`);
@@ -147,6 +150,7 @@ export class NodeModel {
       peerRefuses: false,
       peerSteadyMs: this.steadySince === null ? 0 : now - this.steadySince,
       inStateMs: now - this.enteredAt,
+      enteredHere: this.enteredHere,
       databaseOk: this.databaseUp,
       databaseGoneMs: this.databaseGoneSince === null ? 0 : now - this.databaseGoneSince,
       diskFull: this.diskFull,

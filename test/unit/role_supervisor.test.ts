@@ -18,6 +18,8 @@ class Bench {
   readonly held: string[] = [];
   now = 1000;
   guardOpen = false;
+  /** The guard reads as closed, but whether the sessions have ended nobody knows. */
+  closedHalf = false;
   local: LocalView = {
     databaseOk: true,
     diskFull: false,
@@ -63,8 +65,9 @@ class Bench {
     return {
       observe: () => this.failing.observe ? Promise.reject(this.failing.observe) : Promise.resolve(this.local),
       guardIsOpen: () => Promise.resolve(this.guardOpen),
+      isShut: () => !this.guardOpen && !this.closedHalf,
       openGuard: () => did("openGuard").then(() => void (this.guardOpen = true)),
-      closeGuard: () => did("closeGuard").then(() => void (this.guardOpen = false)),
+      closeGuard: () => did("closeGuard").then(() => void (this.guardOpen = this.closedHalf = false)),
       fence: () => did("fence").then(() => 0x2000n),
       startCapture: () => did("startCapture"),
       stopCapture: () => did("stopCapture"),
@@ -156,6 +159,19 @@ test("a primary that merges while it serves tells a draining peer once that its 
   bench.local = { ...bench.local, appliedLsn: 0x1001n };
   assert.ok((await bench.turn()).includes("tellPeer"));
   assert.ok(!(await bench.turn()).includes("tellPeer"));
+});
+
+test("a guard that was closed without word that its sessions have ended is closed again", async () => {
+  const bench = new Bench(recordOf({ role: "primary", state: "catching_up" }));
+  bench.says({ state: "serving", epoch: 2 });
+  bench.closedHalf = true;
+  bench.failing.closeGuard = new Error("the connection was lost");
+  assert.deepEqual((await bench.turn()).slice(-3), ["closeGuard", "startCapture", "startApply"]);
+  assert.deepEqual(bench.held, []);
+  delete bench.failing.closeGuard;
+  assert.deepEqual(await bench.turn(), ["closeGuard", "startCapture", "startApply"]);
+  assert.deepEqual(bench.held, ["catching_up"]);
+  assert.deepEqual(await bench.turn(), ["startCapture", "startApply"]);
 });
 
 test("a starting primary leaves the guard as it is until it knows who serves", async () => {
