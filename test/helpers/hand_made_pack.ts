@@ -1,7 +1,6 @@
 // Packs made by hand, without a server: whole ones, and any that is wrong in one respect though sealed with the right key.
 // Knows the format, so that what the agent makes of it is not its own proof.
 import { Buffer } from "node:buffer";
-import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { Uint8ArrayReader, Uint8ArrayWriter, ZipWriter } from "@zip.js/zip.js";
 import { packTar, type TarEntry } from "modern-tar";
@@ -9,8 +8,8 @@ import { encrypt } from "../../agent/pack/age.ts";
 import { manifestMac } from "../../agent/pack/manifest.ts";
 import { collect } from "../../agent/pack/streams.ts";
 import type { MasterKey } from "../../agent/trust/key.ts";
-
-const sha256 = (bytes: Uint8Array | string) => createHash("sha256").update(bytes).digest("hex");
+import { manifestOf } from "./pack_manifest.ts";
+import { once, sealed, sha256 } from "./small_pack.ts";
 
 /** What PostgreSQL would list; WAL is not. */
 export type Listed = Record<string, { size: number; sha256: string }>;
@@ -35,7 +34,7 @@ export function listOf(entries: readonly TarEntry[]): Listed {
 }
 
 export function backupManifest(listed: Listed): Buffer {
-  const document = {
+  return sealed(JSON.stringify({
     "PostgreSQL-Backup-Manifest-Version": 1,
     Files: Object.entries(listed).map(([Path, { size, sha256 }]) => ({
       Path,
@@ -44,9 +43,7 @@ export function backupManifest(listed: Listed): Buffer {
       Checksum: sha256,
     })),
     "WAL-Ranges": [{ Timeline: 1, "Start-LSN": "0/100028", "End-LSN": "0/100120" }],
-  };
-  const head = JSON.stringify(document).slice(0, -1) + ",\n";
-  return Buffer.from(`${head}"Manifest-Checksum": "${sha256(head)}"}\n`);
+  }));
 }
 
 export interface PackParts {
@@ -64,10 +61,6 @@ export const pairPart = {
   settings: {},
 };
 
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield await Promise.resolve(bytes);
-}
-
 /** The members of a pack, sealed and listed with the key. */
 export async function packMembers(key: MasterKey, parts: PackParts = {}): Promise<Map<string, Buffer>> {
   const sealed = async (bytes: Uint8Array) => await collect(encrypt(key, once(bytes)), 1 << 26, "member");
@@ -76,28 +69,8 @@ export async function packMembers(key: MasterKey, parts: PackParts = {}): Promis
     ["backup_manifest.age", await sealed(backupManifest(parts.listed ?? listOf(files)))],
     ["pair.json.age", await sealed(Buffer.from(JSON.stringify(parts.pair ?? pairPart)))],
   ]);
-  const manifest = Buffer.from(JSON.stringify({
-    format: "hapair pack",
-    version: 1,
-    created_at: "2030-01-01T00:00:00.000Z",
-    agent_version: "0",
-    pair_id: "pair",
-    generation: "one",
-    primary: { name: "a", address: "a:8282" },
-    secondary: { name: "b", address: "b:8282" },
-    postgres: {
-      major: 18,
-      version: "18.0",
-      system_identifier: "1",
-      port: 3456,
-      dbname: "app",
-      start_lsn: "0/100028",
-      end_lsn: "0/100120",
-      timeline: 1,
-    },
-    members: [...members].map(([name, bytes]) => ({ name, size: bytes.length, sha256: sha256(bytes) })),
-    ...parts.manifest,
-  }));
+  const listed = [...members].map(([name, bytes]) => ({ name, size: bytes.length, sha256: sha256(bytes) }));
+  const manifest = Buffer.from(JSON.stringify({ ...manifestOf(listed), ...parts.manifest }));
   members.set("manifest.json", manifest);
   members.set("manifest.mac", Buffer.from(manifestMac(key, manifest) + "\n"));
   return members;

@@ -8,6 +8,7 @@ import { manifestMac, memberNames, type PackManifest } from "../../agent/pack/ma
 import { Meter } from "../../agent/pack/streams.ts";
 import { writeZip } from "../../agent/pack/zip_file.ts";
 import type { MasterKey } from "../../agent/trust/key.ts";
+import { manifestOf } from "./pack_manifest.ts";
 
 export const sha256 = (bytes: string | Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 
@@ -76,28 +77,7 @@ export async function writeSmallPack(file: string, key: MasterKey, parts: Parts)
     await zip.add(name, meter.through(encrypt(key, once(content))));
     members.push({ name, size: meter.size, sha256: meter.sha256() });
   }
-  const bytes = Buffer.from(parts.manifest({
-    format: "hapair pack",
-    version: 1,
-    created_at: "2030-01-01T00:00:00.000Z",
-    agent_version: "0",
-    pair_id: "pair",
-    generation: "one",
-    primary: { name: "a", address: "a:8282" },
-    secondary: { name: "b", address: "b:8282" },
-    postgres: {
-      major: 18,
-      version: "18.4",
-      system_identifier: "7",
-      port: 3456,
-      dbname: "app",
-      start_lsn: "0/100028",
-      end_lsn: "0/100120",
-      timeline: 1,
-    },
-    backup: { node: "a", role: "primary" },
-    members,
-  }));
+  const bytes = Buffer.from(parts.manifest(manifestOf(members, { backup: { node: "a", role: "primary" } })));
   await zip.add(memberNames.manifest, once(bytes));
   await zip.add(memberNames.mac, once(Buffer.from(manifestMac(key, bytes) + "\n")));
   await zip.commit();

@@ -31,6 +31,7 @@ import { memberNames, type PackManifest } from "../../agent/pack/manifest.ts";
 import { writeZip } from "../../agent/pack/zip_file.ts";
 import { downloadPack, type DownloadRequest } from "../../agent/setup/download.ts";
 import { askFor, backoffMs, readAnswer } from "../../agent/setup/download_plan.ts";
+import { manifestOf } from "../helpers/pack_manifest.ts";
 
 const file = { size: 1000, etag: '"one"' };
 const ranges: [range: string | undefined, ifRange: string | undefined, expected: ReturnType<typeof wantedBytes>][] = [
@@ -111,27 +112,8 @@ test("the waits grow and stay below a bound", () => {
   assert.deepEqual([1, 2, 3, 6, 50].map(backoffMs), [500, 1000, 2000, 15_000, 15_000]);
 });
 
-const manifest = (generation: string, sha256: string): PackManifest => ({
-  format: "hapair pack",
-  version: 1,
-  created_at: "2030-01-01T00:00:00.000Z",
-  agent_version: "0",
-  pair_id: "pair",
-  generation,
-  primary: { name: "a", address: "a:8282" },
-  secondary: { name: "b", address: "b:8282" },
-  postgres: {
-    major: 18,
-    version: "18.0",
-    system_identifier: "1",
-    port: 3456,
-    dbname: "app",
-    start_lsn: "0/1",
-    end_lsn: "0/2",
-    timeline: 1,
-  },
-  members: [{ name: memberNames.data, size: 1, sha256 }],
-});
+const manifest = (generation: string, sha256: string): PackManifest =>
+  manifestOf([{ name: memberNames.data, size: 1, sha256 }], { generation });
 
 /** A zip that says of itself what a pack says, with so much data in it. */
 async function writePack(path: string, generation: string, bytes: number): Promise<void> {
