@@ -16,7 +16,7 @@ import {
 import { dirname, isAbsolute } from "node:path";
 import process from "node:process";
 import { bech32 } from "@scure/base";
-import { reason, RefusedError, UsageError } from "../errors.ts";
+import { AgentError, reason, RefusedError, UsageError } from "../errors.ts";
 import type { Home } from "../home.ts";
 
 export interface MasterKey {
@@ -71,32 +71,36 @@ export function checkKeyFile(stat: Pick<Stats, "isFile" | "mode" | "size">, path
 /** How a key file is opened: a pipe in its place must not hold up who opens it. */
 export const keyOpenFlags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
 
-export function unreadableKey(path: string, error: unknown): UsageError {
+function unreadableKey(path: string, error: unknown): UsageError {
   return new UsageError(
     `Cannot read key ${path}: ${reason(error)}`,
     "name an existing key file that this user can read",
   );
 }
 
+/** What went wrong with a key file, in words: a drive may break off after the file was opened as well. */
+export function keyFailure(path: string, error: unknown): AgentError {
+  return error instanceof AgentError ? error : unreadableKey(path, error);
+}
+
 /** Reads one key file. Refuses a file that others than its owner may read. */
-export function readKeyFile(path: string): MasterKey {
+export function readKeyFile(path: string, { stat, read } = { stat: fstatSync, read: readSync }): MasterKey {
   if (!isAbsolute(path)) {
     throw new UsageError(`Cannot use key ${path}: it is not a full path`, "name the key file by its full path");
   }
-  let descriptor: number;
   try {
-    descriptor = openSync(path, keyOpenFlags);
+    const descriptor = openSync(path, keyOpenFlags);
+    try {
+      const found = stat(descriptor);
+      checkKeyFile(found, path);
+      const content = Buffer.alloc(found.size);
+      const bytesRead = read(descriptor, content, 0, found.size, 0);
+      return { path, bytes: parseKey(content.subarray(0, bytesRead), path) };
+    } finally {
+      closeSync(descriptor);
+    }
   } catch (error) {
-    throw unreadableKey(path, error);
-  }
-  try {
-    const stat = fstatSync(descriptor);
-    checkKeyFile(stat, path);
-    const content = Buffer.alloc(stat.size);
-    const read = readSync(descriptor, content, 0, stat.size, 0);
-    return { path, bytes: parseKey(content.subarray(0, read), path) };
-  } finally {
-    closeSync(descriptor);
+    throw keyFailure(path, error);
   }
 }
 

@@ -6,12 +6,12 @@ import { AgentError, RefusedError } from "../errors.ts";
 import type { Home } from "../home.ts";
 import {
   checkKeyFile,
+  keyFailure,
   keyOpenFlags,
   type MasterKey,
   parseKey,
   parseKeyPath,
   readMasterKey,
-  unreadableKey,
   unreadableKeyPath,
 } from "./key.ts";
 import { isPrintOf, readPrint, rememberKey } from "./key_print.ts";
@@ -45,23 +45,27 @@ function refuseExchanged(home: Home, key: MasterKey): void {
 }
 
 /** Reads without holding up the process: a key on a drive that hangs must not cost a heartbeat. */
-async function read(home: Home, found: (path: string) => void): Promise<MasterKey> {
+async function read(home: Home, openFile: typeof open, found: (path: string) => void): Promise<MasterKey> {
   const text = await readFile(home.manageKeyFile, "utf8").catch((error) => {
     throw unreadableKeyPath(home.manageKeyFile, error);
   });
   const path = parseKeyPath(text, home.manageKeyFile);
   found(path);
-  const file = await open(path, keyOpenFlags).catch((error) => {
-    throw unreadableKey(path, error);
+  const key = await readOpened(path, openFile).catch((error) => {
+    throw keyFailure(path, error);
   });
+  refuseExchanged(home, key);
+  return key;
+}
+
+async function readOpened(path: string, openFile: typeof open): Promise<MasterKey> {
+  const file = await openFile(path, keyOpenFlags);
   try {
     const stat = await file.stat();
     checkKeyFile(stat, path);
     const content = Buffer.alloc(stat.size);
     const { bytesRead } = await file.read(content, 0, stat.size, 0);
-    const key = { path, bytes: parseKey(content.subarray(0, bytesRead), path) };
-    refuseExchanged(home, key);
-    return key;
+    return { path, bytes: parseKey(content.subarray(0, bytesRead), path) };
   } finally {
     await file.close();
   }
@@ -72,7 +76,7 @@ export class KeyLooker {
   #path: string;
   #pending: Promise<KeyLook> | null = null;
 
-  constructor(private readonly home: Home, private readonly timeoutMs = 5000) {
+  constructor(private readonly home: Home, private readonly timeoutMs = 5000, private readonly openFile = open) {
     this.#path = home.manageKeyFile;
   }
 
@@ -99,7 +103,7 @@ export class KeyLooker {
   async #look(): Promise<KeyLook> {
     this.#path = this.home.manageKeyFile;
     try {
-      const key = await read(this.home, (path) => this.#path = path);
+      const key = await read(this.home, this.openFile, (path) => this.#path = path);
       return { path: key.path, key, problem: null, remedy: null };
     } catch (error) {
       if (!(error instanceof AgentError)) throw error;

@@ -5,11 +5,12 @@ import { Buffer } from "node:buffer";
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { RefusedError, UsageError } from "../../agent/errors.ts";
 import { homeAt } from "../../agent/home.ts";
-import { createKey, writeKeyPath } from "../../agent/trust/key.ts";
+import { createKey, readKeyFile, writeKeyPath } from "../../agent/trust/key.ts";
 import { isPrintOf, printOf, readPrint, rememberKey } from "../../agent/trust/key_print.ts";
 import { KeyLooker, requireKey, startKey } from "../../agent/trust/key_watch.ts";
 import { type Scope, scopedTest } from "../helpers/scope.ts";
@@ -65,6 +66,29 @@ scopedTest("a good key is found, and again after each way of going bad", async (
     assert.equal((await looker.look()).problem, null, `${name}: mended`);
     assert.deepEqual(requireKey(home).bytes, key.bytes);
   }
+});
+
+scopedTest("a drive that breaks off after the key file was opened is told like a key that is gone", async (scope) => {
+  const { home, path } = makeHome(scope);
+  const fail = (what: string) => () => {
+    throw Object.assign(new Error(`EIO: i/o error, ${what}`), { code: "EIO", syscall: what });
+  };
+  const size = { isFile: () => true, mode: 0o100600, size: 60 };
+  for (const what of ["fstat", "read", "close"]) {
+    const broken = {
+      stat: what === "fstat" ? fail(what) : () => Promise.resolve(size),
+      read: what === "read" ? fail(what) : () => Promise.resolve({ bytesRead: 60 }),
+      close: what === "close" ? fail(what) : () => Promise.resolve(),
+    };
+    const looker = new KeyLooker(home, 60_000, (() => Promise.resolve(broken)) as unknown as typeof open);
+    const look = await looker.look();
+    assert.match(look.problem ?? "no problem", /^Cannot read key .*: EIO: i\/o error/, what);
+    assert.equal(look.path, path);
+  }
+  const files = { stat: statSync as never, read: (() => 60) as never };
+  const unread = (error: unknown) => error instanceof UsageError && /^Cannot read key .*: EIO/.test(error.message);
+  assert.throws(() => readKeyFile(path, { ...files, stat: fail("fstat") as never }), unread);
+  assert.throws(() => readKeyFile(path, { stat: (() => size) as never, read: fail("read") as never }), unread);
 });
 
 scopedTest("a key that has moved is found by the changed line alone", async (scope) => {
