@@ -24,7 +24,7 @@ export function packMaker({ home, config, serves }: { home: Home; config: Config
       "try again when it does: agent status",
     );
   };
-  return new PackMaker((steps) => createNewPack(home, { replace: true }, steps), refuse);
+  return new PackMaker((steps) => createNewPack(home, { replace: true, askedBy: "peer" }, steps), refuse);
 }
 
 export class PackMaker implements PackMaking {

@@ -3,24 +3,29 @@ import { type Config, readConfig } from "../config.ts";
 import { RefusedError } from "../errors.ts";
 import type { Home } from "../home.ts";
 import { connectionError, openPool } from "../postgres/connect.ts";
-import { readIdentity } from "../trust/certificates.ts";
 import { requireKey } from "../trust/key_watch.ts";
-import { finishAlone } from "../trust/renewal.ts";
+import { packCertificate } from "../trust/renewal.ts";
 import { readToml, sharedRules } from "./files.ts";
 import { named, type NodeName } from "./names.ts";
 import { checkReplaceable, makeNewPack } from "./new_pack.ts";
 import { configuredTarget, ownAddress } from "./configured.ts";
 import type { Steps } from "./steps.ts";
 
-export async function createNewPack(home: Home, { replace = false }: { replace?: boolean }, steps: Steps) {
+export interface NewPackOptions {
+  readonly replace?: boolean;
+  /** Who will set the secondary up from it. */
+  readonly askedBy?: "peer" | "operator";
+}
+
+export async function createNewPack(home: Home, options: NewPackOptions, steps: Steps) {
+  const { replace = false, askedBy = "operator" } = options;
   const config = readConfig(home.configFile);
   if (config.node.role !== "primary") {
     throw new RefusedError("Cannot make a pack: this is the secondary", "run it on the primary");
   }
   checkReplaceable(home, config.peer.name, replace);
   const key = requireKey(home);
-  finishAlone(home);
-  const { cert } = readIdentity(home.nodeCertificate, home.nodeKey);
+  const certificate = packCertificate(home, askedBy);
   const { postgres, peer } = config;
   const target = configuredTarget(home, config);
   const sql = openPool(target, { purpose: "pack" });
@@ -33,7 +38,7 @@ export async function createNewPack(home: Home, { replace = false }: { replace?:
       primary: ownName(config),
       secondary: { ...named(peer.address), name: peer.name },
       port: postgres.port,
-      certificate: cert,
+      certificate,
       rules: sharedRules(readToml(home.configFile)),
       steps,
     });

@@ -82,10 +82,9 @@ export function switchIdentity(home: Home): void {
   }
   writeDurably(state, JSON.stringify({ ...renewal, phase: "switching" }));
   settleRenewal(home);
-  closeJoin(home);
 }
 
-/** Finishes the move of the files, also one that a crash has broken off. */
+/** Finishes the move of the files, also one that a crash has broken off, and closes the join of the former certificate. */
 export function settleRenewal(home: Home): void {
   const renewal = readRenewal(home);
   if (renewal?.phase !== "switching") return;
@@ -93,6 +92,8 @@ export function settleRenewal(home: Home): void {
   if (existsSync(key)) renameSync(key, home.nodeKey);
   if (existsSync(cert)) renameSync(cert, home.nodeCertificate);
   syncFolder(dirname(home.nodeCertificate));
+  closeJoin(home);
+  syncFolder(home.trustDir);
   writeDurably(state, JSON.stringify({ ...renewal, phase: "switched" }));
 }
 
@@ -106,6 +107,16 @@ export function finishAlone(home: Home): void {
   if (readRenewal(home) === null) return;
   switchIdentity(home);
   endRenewal(home);
+}
+
+/**
+ * The certificate for a new pack. A peer that asks for the pack itself will see this node by what it has pinned until it
+ * is set up: towards it nothing is cut short. An operator's pack is for a secondary that is set up anew by hand.
+ */
+export function packCertificate(home: Home, askedBy: "peer" | "operator"): string {
+  if (askedBy === "peer") settleRenewal(home);
+  else finishAlone(home);
+  return readIdentity(home.nodeCertificate, home.nodeKey).cert;
 }
 
 export type RenewalStep = "switch" | "end" | "again";

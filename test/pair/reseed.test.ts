@@ -45,6 +45,12 @@ scopedTest("agent reseed", async (scope) => {
   primary.start();
   await primary.waitServing(60_000);
 
+  // A renewal that the secondary has not heard of waits until it is back.
+  await primary.agent(["cert", "renew", "--timeout", "1"], { expect: 4 });
+  const renewed = async () => JSON.parse((await primary.agent(["cert", "show", "--json"])).stdout);
+  const before = await renewed();
+  assert.equal(before.renewal.phase, "announced");
+
   link.slow({ bytesPerSecond: 20_000_000 });
   const part = join(secondary.home, "replication", "HAPack.download");
   const reseeding = secondary.agent(["reseed"], { timeoutMs: 240_000 });
@@ -74,6 +80,12 @@ scopedTest("agent reseed", async (scope) => {
 
   secondary.start();
   await waitSteady(pair);
+  await waitFor(async () => (await renewed()).renewal === null, {
+    what: "the end of the renewal",
+    deadlineMs: 60_000,
+    everyMs: 250,
+  });
+  assert.equal((await renewed()).own.fingerprint, before.next.fingerprint);
   await primary.app(pair.target)`INSERT INTO item VALUES (1000, 'after the reseed')`;
   await waitEqual(primary.superuser, secondary.superuser);
 }, { timeoutMs: 400_000 });

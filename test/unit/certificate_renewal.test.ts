@@ -15,13 +15,14 @@ import {
   writeIdentity,
 } from "../../agent/trust/certificates.ts";
 import { viewCertificates } from "../../agent/trust/certificate_view.ts";
-import { joinCertificatePath, peerCertificatePath } from "../../agent/trust/join.ts";
+import { joinCertificatePath, peerCertificatePath, tokenCertificatePath } from "../../agent/trust/join.ts";
 import { pinnedPeers, takeAnnouncement } from "../../agent/trust/pins.ts";
 import {
   afterAnswer,
   beginRenewal,
   endRenewal,
   finishAlone,
+  packCertificate,
   readRenewal,
   renewalCertificate,
   renewalPaths,
@@ -138,7 +139,12 @@ function crashInSwitch(a: Home, b: Home): void {
     writeFileSync(paths.state, JSON.stringify({ ...renewal, phase: "switching" }));
     if (moved > 0) renameSync(paths.key, copy.nodeKey);
     if (moved > 1) renameSync(paths.cert, copy.nodeCertificate);
+    writeFileSync(joinCertificatePath(copy), made[4].cert);
+    writeFileSync(tokenCertificatePath(copy), made[4].cert);
     settleRenewal(copy);
+    for (const path of [joinCertificatePath(copy), tokenCertificatePath(copy)]) {
+      assert.equal(existsSync(path), false, "a pack with the former certificate lets nobody in");
+    }
     assert.equal(shownBy(copy), renewal.fingerprint);
     assert.equal(readRenewal(copy)?.phase, "switched");
   }
@@ -158,6 +164,38 @@ scopedTest("without a peer it is replaced at once, and a pack made before lets n
   assert.equal(existsSync(joinCertificatePath(a)), false);
   finishAlone(a);
   assert.equal(shownBy(a), fingerprint(made[1].cert));
+  return Promise.resolve();
+});
+
+scopedTest("a pack that the peer asks for cuts no renewal short: the two know each other at every step", (scope) => {
+  const { a, b } = makeHomes(scope);
+  beginRenewal(a, made[1], new Date());
+  const packed = (askedBy: "peer" | "operator") => fingerprint(packCertificate(a, askedBy));
+  const known = (phase: string | undefined) => {
+    assert.equal(readRenewal(a)?.phase, phase);
+    assert.equal(packed("peer"), shownBy(a), "the pack carries what is in use");
+    assert.equal(readRenewal(a)?.phase, phase, "the renewal goes on where it was");
+    assert.ok(acceptedBy(b).includes(shownBy(a)), `${phase}: the peer does not accept what is shown`);
+  };
+  known("announced");
+  announce(a, b, { answered: false });
+  known("announced");
+  announce(a, b);
+  known("switched");
+  announce(a, b);
+  known(undefined);
+
+  // The peer is set up from a pack that was made before it saw the new one in use.
+  beginRenewal(a, made[2], new Date());
+  announce(a, b);
+  writeFileSync(peerCertificatePath(b), packCertificate(a, "peer"));
+  announce(a, b);
+  assert.equal(readRenewal(a), null);
+  assert.deepEqual(acceptedBy(b), [shownBy(a)]);
+
+  beginRenewal(a, made[3], new Date());
+  assert.equal(packed("operator"), fingerprint(made[3].cert), "who sets up anew gets the new one");
+  assert.equal(readRenewal(a), null);
   return Promise.resolve();
 });
 
