@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import type { Home } from "../home.ts";
 import { type Identity, readIdentity } from "../trust/certificates.ts";
 import { joinIdentityPaths, retireJoinIdentity } from "../trust/join.ts";
-import { PeerClient } from "./client.ts";
+import { PeerClient, TurnedDownError } from "./client.ts";
 import type { JoinRequest } from "./schemas.ts";
 
 export interface Introduction {
@@ -26,8 +26,9 @@ export async function introduce({ home, address, pinned, own, self }: Introducti
   try {
     await once.join({ ...self, certificate: own.cert });
   } catch (error) {
-    // The answer to an earlier try may have been lost: then this node is trusted already, and the join is over.
-    if (!await isTrusted({ address, pinned, own })) throw error;
+    // The answer to an earlier try may have been lost: then the join is over, and this node is trusted already. While it
+    // is open, being trusted says nothing: a node that is set up anew was trusted before.
+    if (!(error instanceof TurnedDownError) || !await isTrusted({ address, pinned, own })) throw error;
   } finally {
     once.close();
   }
