@@ -32,14 +32,18 @@ export function compareNodes(here: CheckAnswer, there: CheckAnswer, clock: Clock
   return found.map((finding) => ({ ...finding, node: here.name }));
 }
 
-/** What the agent has had proven over the peer API; null: nothing yet. */
-export function sameKeyFindings(sameKey: boolean | null): Bare[] {
-  if (sameKey === null) return [];
-  return [
-    sameKey
-      ? ok("key_same", "both nodes have proven to have the same master key")
-      : failing("key_same", "the other node has another master key", "agent key check, on both servers"),
-  ];
+/** What the agent has had proven over the peer API; null: nothing, as no agent runs, or not long enough, or one key is bad. */
+export function sameKeyFinding(sameKey: boolean | null): Bare {
+  if (sameKey === null) {
+    return warning(
+      "key_same",
+      "whether both nodes have the same master key is not known",
+      "agent key check, once both agents run and see each other",
+    );
+  }
+  return sameKey
+    ? ok("key_same", "both nodes have proven to have the same master key")
+    : failing("key_same", "the other node has another master key", "agent key check, on both servers");
 }
 
 type Named = ComparedDatabase & { readonly name: string };

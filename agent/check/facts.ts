@@ -23,9 +23,11 @@ export interface DnsFacts {
 
 export interface CertificateFacts {
   readonly subject: string;
-  /** ISO */
+  /** ISO; the end of the one in its chain that ends first. */
   readonly notAfter: string;
   readonly coversHost: boolean;
+  /** Its issuers are with it: an authority has to issue the next one too. */
+  readonly fromAuthority: boolean;
 }
 
 export interface HostFacts {

@@ -55,10 +55,10 @@ function nameFinding(name: string, { host, isAddress, addresses, failure }: DnsF
 
 function certificateFinding(name: string, facts: CertificateFacts | Problem, now: Date): Bare {
   if ("problem" in facts) return failing(name, facts.problem, facts.remedy);
-  const { subject, notAfter, coversHost } = facts;
+  const { subject, notAfter, coversHost, fromAuthority } = facts;
   const days = Math.floor((Date.parse(notAfter) - now.getTime()) / dayMs);
   const until = notAfter.slice(0, 10);
-  const renew = "agent cert renew, on the server whose certificate it is";
+  const renew = `agent cert ${fromAuthority ? "import FILE" : "renew"}, on the server whose certificate it is`;
   if (days < 0) return failing(name, `the certificate ${subject} ended on ${until}`, renew);
   if (days <= soonDays) return warning(name, `the certificate ${subject} ends on ${until}, in ${days} days`, renew);
   // It is pinned as a whole, so another name in it keeps nobody out.

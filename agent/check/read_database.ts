@@ -12,6 +12,8 @@ import type { DatabaseFacts, Problem, RiskySettings } from "./facts.ts";
 
 const statementMs = 10_000;
 const lookMs = 20_000;
+/** A longer description of a role is cut before it is sent: the peer takes 2000. */
+const mostAttributes = 1900;
 /** So much of a list is enough for a person. */
 const mostNames = 10_000;
 
@@ -109,7 +111,18 @@ async function readRoles(sql: Sql, superuser: boolean): Promise<RoleFacts[]> {
         FROM pg_authid`
     : [];
   const known = new Map(verifiers.map(({ name, verifier }) => [name, verifier === null ? null : short(verifier)]));
-  return rows.map((row) => ({ ...row, password: known.get(row.name) ?? null }));
+  return rows.map((row) => ({
+    ...row,
+    attributes: fitting(row.attributes),
+    password: known.get(row.name) ?? null,
+  }));
+}
+
+/** Cut to what the peer takes. Two that differ anywhere differ after it too: what is cut ends in a hash of the whole. */
+export function fitting(attributes: string): string {
+  if (attributes.length <= mostAttributes) return attributes;
+  const hash = createHash("sha256").update(attributes).digest("hex").slice(0, 16);
+  return `${attributes.slice(0, mostAttributes)}... (whole: ${hash})`;
 }
 
 /** Too short to be of use to anybody, long enough to tell two verifiers apart. */

@@ -14,8 +14,9 @@ import type { Home } from "../home.ts";
 import type { DiskSpace } from "../monitor/disk_room.ts";
 import { errorCode } from "../postgres/connect.ts";
 import { describeCertificate, hostOf, readIdentity } from "../trust/certificates.ts";
+import { endOfChain, splitPem } from "../trust/chain.ts";
 import { peerCertificatePath, pinnedPeer } from "../trust/join.ts";
-import { readMasterKey } from "../trust/key.ts";
+import { requireKey } from "../trust/key_watch.ts";
 import type { CertificateFacts, DnsFacts, HostFacts, Problem } from "./facts.ts";
 
 /** A resolver that does not answer is a fact too. */
@@ -30,7 +31,7 @@ export async function readHost(home: Home, config: Config): Promise<HostFacts> {
     peer,
     interfaces: Object.values(networkInterfaces()).flatMap((each) => each ?? []).map(({ address }) => address),
     listensByName: config.postgres.url === undefined && config.postgres.listen === ownHost,
-    key: attempt(() => ({ path: readMasterKey(home).path })),
+    key: attempt(() => ({ path: requireKey(home).path })),
     certificate: attempt(() => certificateFacts(readIdentity(home.nodeCertificate, home.nodeKey).cert, ownHost)),
     peerCertificate: attempt(() => {
       const pem = pinnedPeer(home);
@@ -67,10 +68,15 @@ async function resolveName(host: string): Promise<DnsFacts> {
 }
 
 function certificateFacts(pem: string, host: string, origin?: string): CertificateFacts {
-  const { subject, notAfter } = describeCertificate(pem, origin);
+  const { subject } = describeCertificate(pem, origin);
   const certificate = new X509Certificate(pem);
   const covers = isIP(host) !== 0 ? certificate.checkIP(host) : certificate.checkHost(host);
-  return { subject, notAfter, coversHost: covers !== undefined };
+  return {
+    subject,
+    notAfter: new Date(endOfChain(pem)).toISOString(),
+    coversHost: covers !== undefined,
+    fromAuthority: splitPem(pem).length > 1,
+  };
 }
 
 async function readDisks(home: Home, config: Config): Promise<readonly DiskSpace[] | Problem | null> {

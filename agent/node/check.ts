@@ -1,6 +1,6 @@
 // The check as a node takes part in it: asked by the peer over its API, or run by an operator, with the peer's own view
 // where that is to be had. Looks and compares; changes nothing.
-import { type ClockFacts, compareNodes, sameKeyFindings } from "../check/compare.ts";
+import { type ClockFacts, compareNodes, sameKeyFinding } from "../check/compare.ts";
 import { failing, warning } from "../check/finding.ts";
 import { answerOf, viewFindings } from "../check/findings.ts";
 import { lookAround } from "../check/look.ts";
@@ -51,11 +51,11 @@ export async function checkPair(
   const port = "answer" in theirs ? theirs.answer.postgres_port : config.postgres.port;
   const view = await lookAround({ ...parts, agentRuns, peerPostgresPort: port });
   const now = new Date();
-  const keys = sameKeyFindings(sameKey).map((each) => ({ ...each, node: config.node.name }));
-  if (!("answer" in theirs)) return [...viewFindings(view, now), ...keys, { ...theirs, node: config.node.name }];
+  const key = { ...sameKeyFinding(sameKey), node: config.node.name };
+  if (!("answer" in theirs)) return [...viewFindings(view, now), key, { ...theirs, node: config.node.name }];
   const { answer, clock } = theirs;
   const own = answerOf(view, now);
-  return [...own.findings, ...answer.findings, ...keys, ...compareNodes(own, answer, clock)];
+  return [...own.findings, ...answer.findings, key, ...compareNodes(own, answer, clock)];
 }
 
 type Asked = { answer: CheckAnswer; clock: ClockFacts } | Omit<Finding, "node">;

@@ -2,15 +2,21 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { compareNodes, sameKeyFindings } from "../../agent/check/compare.ts";
+import { compareNodes, sameKeyFinding } from "../../agent/check/compare.ts";
 import type { HostFacts, View } from "../../agent/check/facts.ts";
 import { worst } from "../../agent/check/finding.ts";
 import { answerOf, viewFindings } from "../../agent/check/findings.ts";
+import { fitting } from "../../agent/check/read_database.ts";
 import { type CheckAnswer, checkAnswer, type CollationFacts, type Finding } from "../../agent/check_report.ts";
 import { renderFindings } from "../../cli/check.ts";
 
 const now = new Date("2026-06-01T00:00:00Z");
-const certificate = { subject: "CN=a.example", notAfter: "2036-01-01T00:00:00.000Z", coversHost: true };
+const certificate = {
+  subject: "CN=a.example",
+  notAfter: "2036-01-01T00:00:00.000Z",
+  coversHost: true,
+  fromAuthority: false,
+};
 
 const host: HostFacts = {
   own: { host: "a.example", isAddress: false, addresses: ["192.0.2.1"], failure: null },
@@ -191,6 +197,15 @@ for (const [name, facts, expected] of cases) {
   });
 }
 
+test("a certificate of an authority is not renewed by signing it oneself", () => {
+  for (const [fromAuthority, remedy] of [[false, /^agent cert renew,/], [true, /^agent cert import FILE,/]] as const) {
+    for (const notAfter of ["2026-05-31T00:00:00.000Z", "2026-06-20T00:00:00.000Z"]) {
+      const findings = viewFindings(withHost({ certificate: { ...certificate, notAfter, fromAuthority } }), now);
+      assert.match(findings.find(({ name }) => name === "certificate")!.remedy!, remedy);
+    }
+  }
+});
+
 test("a stale collation names its indexes and the statements that mend them", () => {
   const indexes = Array.from({ length: 7 }, (_, i) => `public.i${i}`);
   const collations = [
@@ -246,9 +261,9 @@ for (const [name, answer, times, expected] of pairs) {
   });
 }
 
-test("keys that were not proven yet are no finding; other ones are an error", () => {
-  assert.deepEqual(sameKeyFindings(null), []);
-  assert.deepEqual([true, false].map((same) => sameKeyFindings(same)[0].severity), ["ok", "error"]);
+test("keys that were not proven are told of; other ones are an error", () => {
+  const severities = [true, null, false].map((same) => sameKeyFinding(same).severity);
+  assert.deepEqual(severities, ["ok", "warning", "error"]);
 });
 
 test("what a node answers is what the other one accepts, and says the same seen from either side", () => {
@@ -259,6 +274,23 @@ test("what a node answers is what the other one accepts, and says the same seen 
       bad(compareNodes(answer, here, null)).sort(),
     );
   }
+});
+
+test("a role with very many memberships fits into the answer, and still compares as a whole", () => {
+  const groups = Array.from({ length: 200 }, (_, i) => `${"group".repeat(8)}_${i}`);
+  const long = (last: string) => fitting(`login, member of ${[...groups, last].join(" and ")}`);
+  const withRole = (attributes: string) => ({
+    ...here,
+    database: { ...compared, roles: [{ ...role, attributes }] },
+  });
+  const [one, other] = [withRole(long("a")), { ...withRole(long("b")), name: "b.example" }];
+  for (const answer of [one, other]) checkAnswer.parse(answer);
+  assert.deepEqual(bad(compareNodes(one, other, clock)), ["warning roles"]);
+  assert.deepEqual(bad(compareNodes(one, { ...one, name: "b.example" }, clock)), []);
+  fc.assert(fc.property(fc.string({ maxLength: 1900 }), (text) => assert.equal(fitting(text), text)));
+  fc.assert(fc.property(fc.string({ unit: "binary", minLength: 1900, maxLength: 4000 }), (text) => {
+    assert.ok(fitting(text).length <= 2000);
+  }));
 });
 
 test("the table shows every finding, errors last, and counts them", () => {
