@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { openPool } from "../../agent/postgres/connect.ts";
 import { makePair } from "../helpers/pair.ts";
-import type { PairNode } from "../helpers/pair_node.ts";
+import type { PairNode, Status } from "../helpers/pair_node.ts";
 import { scopedTest } from "../helpers/scope.ts";
 import { makeVault } from "../helpers/vault.ts";
 
@@ -17,6 +17,7 @@ async function check(node: PairNode, expect: number): Promise<Checked> {
   return JSON.parse((await node.agent(["check", "--json"], { expect })).stdout);
 }
 
+const sameKey = (status: Status) => (status as Status & { key: { same_as_peer: boolean | null } }).key.same_as_peer;
 const graveOf = ({ findings }: Checked) =>
   findings.filter(({ severity }) => severity === "error").map(({ name, node }) => `${node} ${name}`).sort();
 /** Tests switch these off; nothing else may be amiss. */
@@ -28,11 +29,12 @@ scopedTest("a pair that is well, and one in which everything is wrong", async (s
   const pair = await makePair(scope, { load: makeVault });
   const { primary, secondary } = pair;
   for (const node of [primary, secondary]) {
+    await node.waitStatus("sure of its peer's key", (s) => sameKey(s) === true, 60_000);
     const well = await check(node, 0);
     assert.deepEqual(amiss(well), [], JSON.stringify(well.findings, null, 1));
     const ports = well.findings.filter(({ name }) => name.startsWith("port_")).map(({ node }) => node).sort();
     assert.deepEqual(ports, [primary.host, primary.host, secondary.host, secondary.host].sort(), "from both sides");
-    for (const name of ["clock", "agent_versions", "postgresql_versions", "locale", "roles"]) {
+    for (const name of ["key_same", "clock", "agent_versions", "postgresql_versions", "locale", "roles"]) {
       assert.ok(well.findings.some((one) => one.name === name && one.severity === "ok"), name);
     }
     const { stdout } = await node.agent(["check"]);
@@ -74,7 +76,9 @@ scopedTest("a pair that is well, and one in which everything is wrong", async (s
 
   // While the other node is away: said, and the rest is looked at all the same.
   await secondary.stop();
+  await primary.waitStatus("without word of the peer's key", (s) => sameKey(s) === null);
   const away = await check(primary, 1);
+  assert.ok(amiss(away).includes("key_same"), "what is not known is said");
   assert.deepEqual(graveOf(away), ["peer", "port_agent", "port_database"].map((name) => `${primary.host} ${name}`));
   assert.ok(away.findings.some(({ name, severity }) => name === "wal_level" && severity === "ok"));
 
