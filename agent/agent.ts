@@ -201,6 +201,11 @@ async function bringUp(home: Home, config: Config, down: Teardown): Promise<void
   const observe = async () => {
     const diskFull = await disks.isFull();
     try {
+      // First: a certificate that is put there by hand counts also while the database does not answer.
+      if (peer.trustChanged()) {
+        log.info("the trusted certificates have changed: taken over");
+        reload();
+      }
       view = await lookAt(sql);
       counted = await conflictCounts.look();
     } catch (error) {
@@ -214,10 +219,6 @@ async function bringUp(home: Home, config: Config, down: Teardown): Promise<void
       replication = newReplication();
     }
     await replication.watch();
-    if (peer.trustChanged()) {
-      log.info("the trusted certificates have changed: taken over");
-      reload();
-    }
     const incoming = replication.status();
     const pending = peer.pendingBytes(heartbeat.contact().report, incoming);
     return {
