@@ -154,6 +154,25 @@ scopedTest("certificates are renewed and imported while the pair runs", async (s
   await waitSteady(pair, 90_000);
   await checkPair(pair, 5);
 
+  // The same the other way round, while the PostgreSQL of who takes it over hangs.
+  secondary.freezePostgres();
+  await secondary.waitStatus("without its database", ({ database }) => !database.running, 60_000);
+  await primary.agent(["cert", "renew", "--now"]);
+  copyFileSync(
+    join(primary.home, "conf", "tls", "node.crt"),
+    join(secondary.home, "conf", "tls", "trust", "peer.crt"),
+  );
+  const letIn = () => ask({ ...identityOf(primary), host: secondary.host, port: secondary.port });
+  await waitFor(async () => await letIn() === 200, {
+    what: "the secondary to let the new certificate in",
+    deadlineMs: 60_000,
+    everyMs: 250,
+  });
+  assert.equal((await secondary.status()).database.running, false);
+  secondary.thawPostgres();
+  await waitSteady(pair, 90_000);
+  await checkPair(pair, 6);
+
   // And all that is there after a restart of both.
   await secondary.stop();
   await primary.stop();
