@@ -93,7 +93,6 @@ export function settleRenewal(home: Home): void {
   if (existsSync(cert)) renameSync(cert, home.nodeCertificate);
   syncFolder(dirname(home.nodeCertificate));
   closeJoin(home);
-  syncFolder(home.trustDir);
   writeDurably(state, JSON.stringify({ ...renewal, phase: "switched" }));
 }
 
