@@ -63,7 +63,7 @@ export class BatchWriter {
 
   /** Before the transaction commits: what can only be judged by its end. `last`: the last transaction of the peer's. */
   async settle(last: SourceTransaction | null, seen: bigint): Promise<void> {
-    if (last && this.deps.role === "primary" && this.deps.own()) await this.duplicates.settle(last.begin.commitTime);
+    if (last && this.deps.role === "primary" && this.deps.own()) await this.duplicates.settle();
     await this.deps.touched.settle(seen);
     await this.deps.outcomes.flush(true);
   }
@@ -147,7 +147,7 @@ export class BatchWriter {
       else if (op.message[0] === tag.message) await this.logicalMessage(op);
       else await this.ordered.change(op, images.get(op)!, outOfTurn);
       if (written && this.oneByOne.has(op.relation!)) {
-        this.duplicates.note(this.deps.planOf(op.relation!), written, incomingOf(op));
+        this.duplicates.note(this.deps.planOf(op.relation!), written, incomingOf(op), op.transaction.begin.commitTime);
       }
     }
   }

@@ -19,30 +19,40 @@ export interface DuplicatesDeps {
   readonly touched: Touched;
 }
 
+interface Written {
+  readonly keys: Image[];
+  /** By key: whether the row came new, and when the secondary committed what wrote it last. */
+  readonly by: Map<string, { incoming: Incoming; time: bigint }>;
+}
+
+const idOf = (shape: RowShape, image: Image): string => JSON.stringify(keyOfImage(shape, image));
+
 export class Duplicates {
-  private readonly written = new Map<RowShape, { keys: Image[]; inserted: Set<string> }>();
+  private readonly written = new Map<RowShape, Written>();
 
   constructor(private readonly deps: DuplicatesDeps) {}
 
-  /** A row of a table with such a constraint was written. */
-  note(shape: RowShape, image: Image, incoming: Incoming): void {
+  /** A row of a table with such a constraint was written; `time`: when the secondary committed it. */
+  note(shape: RowShape, image: Image, incoming: Incoming, time: bigint): void {
     let known = this.written.get(shape);
-    if (!known) this.written.set(shape, known = { keys: [], inserted: new Set() });
-    const key = keyOfImage(shape, image);
-    known.keys.push(key);
-    if (incoming === "insert") known.inserted.add(JSON.stringify(key));
+    if (!known) this.written.set(shape, known = { keys: [], by: new Map() });
+    known.keys.push(keyOfImage(shape, image));
+    const id = idOf(shape, image);
+    const isNew = incoming === "insert" || known.by.get(id)?.incoming === "insert";
+    known.by.set(id, { incoming: isNew ? "insert" : incoming, time });
   }
 
-  /** `secondaryTime`: when the secondary wrote last of what the transaction holds. */
-  async settle(secondaryTime: bigint): Promise<void> {
-    for (const [shape, { keys, inserted }] of this.written) {
+  async settle(): Promise<void> {
+    for (const [shape, { keys, by }] of this.written) {
       const rules = await this.deps.rulesOf(shape);
       const found = await findDuplicates(this.deps.sql, shape, rules, keys, this.deps.peerOrigin());
       for (const { row, other } of found) {
         // Who wrote the row in the way decides whose it is; of two of the secondary's the one just written goes.
         const [ours, theirs] = row.own ? [row, other] : [other, row];
-        const kind = inserted.has(JSON.stringify(keyOfImage(shape, theirs.image))) ? "insert_exists" : "update_exists";
-        await this.part(shape, kind, ours, theirs, secondaryTime);
+        const writer = by.get(idOf(shape, theirs.image));
+        const kind = writer?.incoming === "insert" ? "insert_exists" : "update_exists";
+        // What was merged before was committed here with the time of what brought it.
+        await this.part(shape, kind, ours, theirs, writer?.time ?? theirs.writer.commitTime);
       }
     }
     this.written.clear();

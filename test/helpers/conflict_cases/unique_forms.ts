@@ -114,6 +114,14 @@ export const uniqueFormCases: readonly ConflictCase[] = [
     "(2,x)",
   ),
   {
+    // The cases after this one go on writing at the secondary: that is no part of this row's time.
+    id: "unique_deferrable_primary_later",
+    setup: "CREATE TABLE t (id int PRIMARY KEY, code text UNIQUE DEFERRABLE INITIALLY DEFERRED);",
+    split: inOrder("primary", "INSERT INTO t VALUES (1, 'x')", "INSERT INTO t VALUES (2, 'x')"),
+    rows: { t: ["(1,x)"] },
+    conflicts: [{ kind: "insert_exists", key: { id: "2" }, winner: "primary", quarantined: true }],
+  },
+  {
     id: "unique_deferrable_swapped_there",
     setup: `CREATE TABLE t (id int PRIMARY KEY, pos int UNIQUE DEFERRABLE INITIALLY DEFERRED);
       INSERT INTO t VALUES (1, 1), (2, 2);`,
