@@ -8,15 +8,7 @@ import { healthApp } from "./api/health_routes.ts";
 import { peerApp } from "./api/peer_routes.ts";
 import { type PeerListener, servePeers } from "./api/serve.ts";
 import { type Config, readConfig, splitAddress } from "./config.ts";
-import {
-  type DatabaseView,
-  lookAt,
-  nodeDatabase,
-  openOwnPool,
-  type PairFacts,
-  readPair,
-  requireRole,
-} from "./node/database.ts";
+import { type DatabaseView, lookAt, nodeDatabase, openOwnPool, readPair, requireRole } from "./node/database.ts";
 import { reason, UnreachableError } from "./errors.ts";
 import { Later } from "./node/later.ts";
 import { ConflictCounts, type ConflictFigures } from "./node/conflict_counts.ts";
@@ -45,6 +37,7 @@ import { restarted } from "./role/machine.ts";
 import { readRecord, writeRecord } from "./role/record.ts";
 import { firstRecord } from "./role/states.ts";
 import { Supervisor } from "./role/supervisor.ts";
+import type { PairFacts } from "./setup/database.ts";
 import { nodeReportOf } from "./node/node_report.ts";
 import { statusInput } from "./node/node_status.ts";
 import { metricsText } from "./monitor/metrics.ts";
@@ -344,7 +337,7 @@ async function bringUp(home: Home, config: Config, down: Teardown): Promise<void
       "/v1/pack": (request, response) => answerPack(pack, request, response),
     },
   });
-  token.is(() => ({ home, config, pack, peer, trustChanged: () => listener?.reload(peer.tls()) }));
+  token.is(() => ({ home, config, pack, peer, trustChanged: reload }));
   down.add("peer API", () => listener?.close());
   down.add("replication", () => replication.stop());
 

@@ -165,7 +165,7 @@ export class Applier {
       this.open = true;
       await this.writer.write(batch.ops, begin, batch.commits && !this.deps.rehearsal);
     }
-    if (batch.commits && this.open) await this.writer.settle(batch.ended.at(-1) ?? null, batch.seen);
+    if (batch.commits && this.open) await this.writer.settle(batch.seen);
   }
 
   /** Records progress that no data came with; `idle`: the peer does not answer it with progress in turn. */

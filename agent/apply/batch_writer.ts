@@ -9,7 +9,7 @@ import { parseQuestions, parseVerdicts } from "./conflict_log.ts";
 import { Duplicates } from "./duplicates.ts";
 import { fold } from "./fold.ts";
 import { readImages } from "./images.ts";
-import type { Op, SourceTransaction } from "./inbox.ts";
+import type { Op } from "./inbox.ts";
 import { incomingOf, OutOfOrder } from "./one_change.ts";
 import { OrderedWriter } from "./ordered.ts";
 import type { OwnChanges } from "./own_changes.ts";
@@ -61,9 +61,9 @@ export class BatchWriter {
     await this.deps.outcomes.flush(false);
   }
 
-  /** Before the transaction commits: what can only be judged by its end. `last`: the last transaction of the peer's. */
-  async settle(last: SourceTransaction | null, seen: bigint): Promise<void> {
-    if (last && this.deps.role === "primary" && this.deps.own()) await this.duplicates.settle();
+  /** Before the transaction commits: what can only be judged by its end. */
+  async settle(seen: bigint): Promise<void> {
+    if (this.deps.role === "primary" && this.deps.own()) await this.duplicates.settle();
     await this.deps.touched.settle(seen);
     await this.deps.outcomes.flush(true);
   }

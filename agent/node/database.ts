@@ -11,6 +11,7 @@ import { withDeadline } from "../postgres/deadline.ts";
 import { type Cluster, clusterMajor, localTarget } from "../postgres/server.ts";
 import { clusterAt, programsFor } from "../setup/cluster.ts";
 import { parseDatabaseUrl } from "../setup/existing.ts";
+import { findPair, type PairFacts } from "../setup/database.ts";
 
 export interface NodeDatabase {
   /** null for a server that somebody else runs. */
@@ -44,19 +45,11 @@ export function nodeDatabase(home: Home, config: Config): NodeDatabase {
   };
 }
 
-export interface PairFacts {
-  readonly pairId: string;
-  readonly generation: string;
-}
-
 /** Which pair and which seed this database belongs to. Throws AgentError where it was never set up. */
 export async function readPair(sql: Sql): Promise<PairFacts> {
-  const [{ there }] = await sql`SELECT to_regclass('ha.pair') IS NOT NULL AS there`;
-  const [pair] = there ? await sql`SELECT pair_id, generation FROM ha.pair` : [];
-  if (!pair) {
-    throw new AgentError("Cannot run: the database does not belong to a pair", "run agent setup on this node first");
-  }
-  return { pairId: pair.pair_id, generation: pair.generation };
+  const pair = await findPair(sql);
+  if (pair) return pair;
+  throw new AgentError("Cannot run: the database does not belong to a pair", "run agent setup on this node first");
 }
 
 /** A copy of the primary becomes the secondary at the end of its setup: until then it counts nothing as applied. */

@@ -5,13 +5,13 @@ import { readConfig } from "../config.ts";
 import { AgentError } from "../errors.ts";
 import type { Home } from "../home.ts";
 import { type CreatedPack, createPack } from "../pack/create.ts";
-import { connectionError, openPool, type Sql } from "../postgres/connect.ts";
+import { connectionError, openPool } from "../postgres/connect.ts";
 import { requireKey } from "../trust/key_watch.ts";
 import { agentVersion } from "../version.ts";
 import { configuredTarget, ownAddress } from "./configured.ts";
-import { readFallbackSettings } from "./database.ts";
+import { findPair, readFallbackSettings } from "./database.ts";
 import { readToml, sharedRules } from "./files.ts";
-import type { Steps } from "./steps.ts";
+import { rateText, type Steps } from "./steps.ts";
 
 /** Makes the backup; `file` is by default one of its own name in the home's folder for backups. */
 export async function makeBackup(
@@ -31,7 +31,13 @@ export async function makeBackup(
   const sql = openPool(target, { purpose: "backup" });
   const began = performance.now();
   try {
-    const { pairId, generation } = await readPairOf(sql);
+    const pair = await findPair(sql);
+    if (!pair) {
+      throw new AgentError(
+        "Cannot make a backup: the database does not belong to a pair",
+        "run agent setup here first",
+      );
+    }
     const settings = await readFallbackSettings(sql);
     const made = await steps.run(
       "backup",
@@ -44,8 +50,8 @@ export async function makeBackup(
           key,
           facts: {
             agent_version: agentVersion,
-            pair_id: pairId,
-            generation,
+            pair_id: pair.pairId,
+            generation: pair.generation,
             primary,
             secondary,
             port: postgres.port,
@@ -54,10 +60,7 @@ export async function makeBackup(
           pair: { rules: sharedRules(readToml(home.configFile)), settings },
           onProgress: steps.progress("backup"),
         }),
-      ({ fileBytes }) => {
-        const rate = fileBytes / 1e3 / (performance.now() - began);
-        return `${Math.round(fileBytes / 1e6)} MB at ${Math.round(rate)} MB/s`;
-      },
+      ({ fileBytes }) => rateText(fileBytes, performance.now() - began),
     );
     return { ...made, file };
   } catch (error) {
@@ -70,11 +73,4 @@ export async function makeBackup(
 /** `hapair-db1.example.com-20261125T221624123Z.zip` */
 export function backupName(node: string, at: Date): string {
   return `hapair-${node.replace(/[^A-Za-z0-9.-]/g, "_")}-${at.toISOString().replace(/[-:.]/g, "")}.zip`;
-}
-
-async function readPairOf(sql: Sql): Promise<{ pairId: string; generation: string }> {
-  const [{ there }] = await sql`SELECT to_regclass('ha.pair') IS NOT NULL AS there`;
-  const [pair] = there ? await sql`SELECT pair_id, generation FROM ha.pair` : [];
-  if (pair) return { pairId: pair.pair_id, generation: pair.generation };
-  throw new AgentError("Cannot make a backup: the database does not belong to a pair", "run agent setup here first");
 }

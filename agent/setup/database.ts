@@ -69,8 +69,20 @@ export async function ensureObjects(sql: Sql, config: Config): Promise<{ tables:
   return { tables: await ensureTables(sql), sequences: await ensureSequences(sql, "primary") };
 }
 
+export interface PairFacts {
+  readonly pairId: string;
+  readonly generation: string;
+}
+
+/** Which pair and which seed this database belongs to; null where it was never set up. */
+export async function findPair(sql: Sql): Promise<PairFacts | null> {
+  const [{ there }] = await sql`SELECT to_regclass('ha.pair') IS NOT NULL AS there`;
+  const [pair] = there ? await sql`SELECT pair_id, generation FROM ha.pair` : [];
+  return pair ? { pairId: pair.pair_id, generation: pair.generation } : null;
+}
+
 /** A new generation: what was received from a former secondary counts no more, as its LSNs will come again. */
-export async function beginGeneration(sql: Sql): Promise<{ pairId: string; generation: string }> {
+export async function beginGeneration(sql: Sql): Promise<PairFacts> {
   const generation = randomUUID();
   return await sql.begin(async (tx) => {
     const [{ pair_id }] = await tx<{ pair_id: string }[]>`

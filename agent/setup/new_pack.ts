@@ -12,7 +12,7 @@ import { agentVersion } from "../version.ts";
 import { dropSlot, ensureSlot } from "../wal/slot.ts";
 import { beginGeneration, readFallbackSettings } from "./database.ts";
 import type { NodeName } from "./names.ts";
-import type { Steps } from "./steps.ts";
+import { rateText, type Steps } from "./steps.ts";
 
 export interface NewPack {
   readonly home: Home;
@@ -70,10 +70,7 @@ export async function makeNewPack(request: NewPack): Promise<CreatedPack & { fil
         pair: { primary_certificate: request.certificate, join, rules: request.rules, settings },
         onProgress: steps.progress("pack"),
       }),
-    ({ fileBytes }) => {
-      const rate = fileBytes / 1e3 / (performance.now() - began);
-      return `${file}, ${Math.round(fileBytes / 1e6)} MB at ${Math.round(rate)} MB/s`;
-    },
+    ({ fileBytes }) => `${file}, ${rateText(fileBytes, performance.now() - began)}`,
   );
   return { ...pack, file, slotLsn };
 }

@@ -7,6 +7,11 @@ export interface Step {
   readonly detail: string;
 }
 
+/** What was written and how fast: bytes and milliseconds in, whole megabytes out. */
+export function rateText(bytes: number, ms: number): string {
+  return `${Math.round(bytes / 1e6)} MB at ${Math.round(bytes / 1e3 / ms)} MB/s`;
+}
+
 export class Steps {
   readonly done: Step[] = [];
 
