@@ -142,8 +142,13 @@ async function trySession(
 }
 
 function connect(target: Target): Promise<net.Socket> {
-  const path = target.host.startsWith("/") ? join(target.host, `.s.PGSQL.${target.port}`) : null;
-  const socket = path ? net.connect(path) : net.connect(target.port, target.host);
+  const to: net.NetConnectOpts = target.host.startsWith("/")
+    ? { path: join(target.host, `.s.PGSQL.${target.port}`) }
+    : { host: target.host, port: target.port };
+  // A paused socket reads on until so much waits: message by message, each of which would be handed over by itself later.
+  // What stays in the kernel comes in one piece.
+  const options: net.NetConnectOpts & { readableHighWaterMark: number } = { ...to, readableHighWaterMark: 1 };
+  const socket = net.connect(options);
   return new Promise((resolve, reject) => {
     socket.once("error", reject);
     socket.once("connect", () => {
