@@ -68,6 +68,20 @@ const connection: readonly Change[] = [
   },
 ];
 
+const copying: readonly Change[] = [
+  {
+    // What is copied into a table was put together anew with its header, chunk by chunk: in memory that is new to the
+    // process each time, which costs more than sending it.
+    from: "        socket.write(b().d().raw(chunk).end(), callback)\n      },\n      destroy(error, callback) {",
+    to: `        const head = b().d().end()
+        head.writeUInt32BE(chunk.length + 4, 1)
+        socket.write(head)
+        socket.write(chunk, callback)
+      },
+      destroy(error, callback) {`,
+  },
+];
+
 const pool: readonly Change[] = [
   {
     // A reserve() that had failed stayed in line and swallowed a connection later (see above).
@@ -136,7 +150,7 @@ const checksum: readonly Change[] = [
 
 // Another folder than that of this checkout can be named, to look at what becomes of it.
 const folder = new URL(process.argv[2] ?? "../node_modules/", import.meta.url);
-mend("postgres", "3.4.9", "src/connection.js", connection);
+mend("postgres", "3.4.9", "src/connection.js", [...connection, ...copying]);
 mend("postgres", "3.4.9", "src/index.js", pool);
 mend("@zip.js/zip.js", "2.24.0", "lib/core/streams/codecs/crc32.js", checksum);
 

@@ -1,7 +1,7 @@
 // Collects the frames of the peer's stream into batches of whole source transactions, or pieces of a very large one.
 // Holds what has arrived and is not yet applied, and nothing else; its owner stops the stream when it is full.
 import type { Buffer } from "node:buffer";
-import type { ChangeFrame, Frame } from "../change/frames.ts";
+import { type ChangeFrame, type Frame, headBytes } from "../change/frames.ts";
 import type { Lsn } from "../change/lsn.ts";
 import {
   type Begin,
@@ -40,27 +40,19 @@ export interface Op {
 const none: readonly Relation[] = [];
 
 class ArrivedOp implements Op {
+  private slice: Buffer | null = null;
+
   constructor(
-    private readonly frame: ChangeFrame,
+    readonly chunk: Buffer,
+    readonly at: number,
+    readonly end: number,
     readonly relation: Relation | null,
     readonly truncated: readonly Relation[],
     readonly transaction: SourceTransaction,
   ) {}
 
   get message(): Buffer {
-    return this.frame.message;
-  }
-
-  get chunk(): Buffer {
-    return this.frame.chunk;
-  }
-
-  get at(): number {
-    return this.frame.at;
-  }
-
-  get end(): number {
-    return this.frame.end;
+    return this.slice ??= this.chunk.subarray(this.at, this.end);
   }
 }
 
@@ -120,6 +112,16 @@ export class Inbox {
       case "failure":
         throw new Error(frame.text);
     }
+  }
+
+  /** Takes a row change that was not made a frame of (see FrameReader.read). Throws DecodeError the same. */
+  takeRow(chunk: Buffer, start: number, end: number): void {
+    if (!this.open) throw new DecodeError("Cannot apply: a change outside a transaction");
+    const at = start + headBytes;
+    const relation = end - at < 5 ? undefined : this.relations.get(chunk.readUInt32BE(at + 1));
+    if (!relation) throw new DecodeError("Cannot apply: a change of a relation that was not described");
+    checkChange(chunk, relation.columns.length, at, end);
+    this.add(new ArrivedOp(chunk, at, end, relation, none, this.open));
   }
 
   get full(): boolean {
@@ -211,30 +213,32 @@ export class Inbox {
       }
       case tag.origin:
         return;
+      case tag.insert:
+      case tag.update:
+      case tag.delete:
+        this.takeRow(frame.chunk, frame.start, frame.end);
+        return;
       default:
-        this.op(frame);
+        this.other(frame);
     }
   }
 
-  private op(frame: ChangeFrame): void {
-    const kind = frame.tag;
+  private other(frame: ChangeFrame): void {
+    const { tag: kind, chunk, at, end } = frame;
     if (!this.open) {
       if (kind === tag.message) return;
       throw new DecodeError("Cannot apply: a change outside a transaction");
     }
-    let relation: Relation | null = null;
     let truncated = none;
-    if (kind === tag.insert || kind === tag.update || kind === tag.delete) {
-      const { chunk, at, end } = frame;
-      relation = end - at < 5 ? null : this.relations.get(chunk.readUInt32BE(at + 1)) ?? null;
-      if (!relation) throw new DecodeError("Cannot apply: a change of a relation that was not described");
-      checkChange(chunk, relation.columns.length, at, end);
-    } else if (kind === tag.truncate) {
+    if (kind === tag.truncate) {
       truncated = decodeTruncate(frame.message).relations.flatMap((oid) => this.relations.get(oid) ?? []);
     } else if (kind !== tag.message) {
       throw new DecodeError(`Cannot apply: unknown message ${kind}`);
     }
-    const op = new ArrivedOp(frame, relation, truncated, this.open);
+    this.add(new ArrivedOp(chunk, at, end, null, truncated, this.open));
+  }
+
+  private add(op: ArrivedOp): void {
     this.ops.push(op);
     this.bytes += sizeOf(op);
   }

@@ -2,7 +2,7 @@
 // by batch, and starts again after any failure. Never reads ahead by more than one batch's limits.
 import type { Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
-import { FrameReader } from "../change/frames.ts";
+import { FrameReader, type TakeRow } from "../change/frames.ts";
 import { type Lsn, parseLsn } from "../change/lsn.ts";
 import { timeToMs } from "../change/pgoutput.ts";
 import { reason } from "../errors.ts";
@@ -198,6 +198,7 @@ export class Receiver {
 
   private async applyAll(stream: Readable, inbox: Inbox, applier: Applier, signal: AbortSignal): Promise<void> {
     const frames = new FrameReader();
+    const takeRow: TakeRow = (chunk, start, end) => inbox.takeRow(chunk, start, end);
     let failure: Error | null = null;
     let wake = () => {};
     let enough = () => inbox.ready;
@@ -208,7 +209,7 @@ export class Receiver {
     stream.on("data", (chunk) => {
       if (failure) return;
       try {
-        for (const frame of frames.read(chunk)) inbox.push(frame);
+        for (const frame of frames.read(chunk, takeRow)) inbox.push(frame);
       } catch (error) {
         fail(error as Error);
       }

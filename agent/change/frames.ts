@@ -3,7 +3,7 @@
 // https://www.postgresql.org/docs/current/protocol-replication.html (XLogData)
 import { Buffer } from "node:buffer";
 import type { Lsn } from "./lsn.ts";
-import { DecodeError } from "./pgoutput.ts";
+import { DecodeError, tag } from "./pgoutput.ts";
 
 const copyData = 0x64; // d
 const errorResponse = 0x45; // E
@@ -11,8 +11,10 @@ const xlogData = 0x77; // w
 const keepalive = 0x6b; // k
 const own = 0x68; // h
 const xlogHeaderBytes = 25;
-/** What stands before the message: the frame's own head and XLogData's. */
-const headBytes = 5 + xlogHeaderBytes;
+/** A frame's kind and length. */
+const headerBytes = 5;
+/** What stands before the message: the frame's own header and XLogData's. */
+export const headBytes = headerBytes + xlogHeaderBytes;
 /** No change is larger than a tuple of 1 GB, PostgreSQL's own limit for a row's field, with its old version beside it. */
 const maxFrameBytes = 0x7fffffff;
 
@@ -29,7 +31,7 @@ export class ChangeFrame {
   readonly type = "change";
   private slice: Buffer | null = null;
 
-  /** The whole frame, from `start` to `end` of its chunk. A slice costs: who needs none does without. */
+  /** The whole frame, from `start` to `end` of its chunk. */
   constructor(readonly chunk: Buffer, readonly start: number, readonly end: number) {}
 
   get message(): Buffer {
@@ -59,38 +61,85 @@ export interface FailureFrame {
 }
 export type Frame = SeenFrame | ChangeFrame | PositionFrame | FailureFrame;
 
+/** Takes a row change (INSERT, UPDATE, DELETE) as the bytes `start` to `end` of `chunk`: the whole frame. */
+export type TakeRow = (chunk: Buffer, start: number, end: number) => void;
+
 /** Cuts a stream of chunks into frames; keeps the rest of a chunk until the next one. */
 export class FrameReader {
   private parts: Buffer[] = [];
   private partBytes = 0;
-  private neededBytes = 5;
+  private neededBytes = headerBytes;
 
-  /** Takes a chunk and yields each frame that is whole. Throws DecodeError when the stream is not one of frames. */
-  *read(chunk: Buffer): Generator<Frame> {
-    if (this.partBytes > 0) {
-      this.parts.push(chunk);
-      this.partBytes += chunk.length;
-      // A large row arrives in many chunks: join them once, when the frame is whole.
-      if (this.partBytes < this.neededBytes) return;
-      chunk = Buffer.concat(this.parts, this.partBytes);
-    }
+  /**
+   * Takes a chunk and yields each frame that is whole. With `takeRow` row changes are handed to it instead, in their
+   * place in the order: there may be millions of them, and a frame around each would cost more than the rest of it.
+   * Throws DecodeError when the stream is not one of frames.
+   */
+  *read(chunk: Buffer, takeRow?: TakeRow): Generator<Frame> {
     let at = 0;
-    let needed = 5;
-    while (chunk.length - at >= 5) {
-      const length = chunk.readInt32BE(at + 1);
-      if (length < 4 || length >= maxFrameBytes) throw new DecodeError(`Cannot read stream: frame of ${length} bytes`);
-      needed = length + 1;
-      if (chunk.length - at < needed) break;
-      const frame = decodeFrame(chunk, at, at + needed);
-      at += needed;
-      needed = 5;
-      if (frame) yield frame;
+    if (this.partBytes > 0) {
+      at = this.complete(chunk);
+      if (this.partBytes < this.neededBytes) return;
+      const whole = Buffer.concat(this.parts, this.partBytes);
+      this.parts = [];
+      this.partBytes = 0;
+      if (takeRow && isRow(whole, 0, whole.length)) takeRow(whole, 0, whole.length);
+      else {
+        const frame = decodeFrame(whole, 0, whole.length);
+        if (frame) yield frame;
+      }
     }
-    const rest = chunk.length - at;
-    this.parts = rest > 0 ? [chunk.subarray(at)] : [];
-    this.partBytes = rest;
-    this.neededBytes = needed;
+    while (chunk.length - at >= headerBytes) {
+      const start = at;
+      const end = start + frameBytes(chunk, start);
+      if (end > chunk.length) break;
+      at = end;
+      if (takeRow && isRow(chunk, start, end)) takeRow(chunk, start, end);
+      else {
+        const frame = decodeFrame(chunk, start, end);
+        if (frame) yield frame;
+      }
+    }
+    if (at < chunk.length) {
+      this.neededBytes = chunk.length - at < headerBytes ? headerBytes : frameBytes(chunk, at);
+      this.keep(chunk, at, chunk.length);
+    }
   }
+
+  /**
+   * Adds to the frame that was cut what it needs of the chunk, and tells how much that was: a large row arrives in many
+   * chunks, which are joined once, and what comes behind it is left where it is.
+   */
+  private complete(chunk: Buffer): number {
+    let at = 0;
+    if (this.partBytes < headerBytes) {
+      at = this.keep(chunk, 0, headerBytes - this.partBytes);
+      if (this.partBytes < headerBytes) return at;
+      this.parts = [Buffer.concat(this.parts, this.partBytes)];
+      this.neededBytes = frameBytes(this.parts[0], 0);
+    }
+    return this.keep(chunk, at, at + this.neededBytes - this.partBytes);
+  }
+
+  private keep(chunk: Buffer, from: number, to: number): number {
+    const end = Math.min(to, chunk.length);
+    if (end > from) this.parts.push(chunk.subarray(from, end));
+    this.partBytes += end - from;
+    return end;
+  }
+}
+
+/** Length of the frame whose header is at `at`, header included. */
+function frameBytes(chunk: Buffer, at: number): number {
+  const length = chunk.readInt32BE(at + 1);
+  if (length < 4 || length >= maxFrameBytes) throw new DecodeError(`Cannot read stream: frame of ${length} bytes`);
+  return length + 1;
+}
+
+function isRow(chunk: Buffer, start: number, end: number): boolean {
+  if (end - start <= headBytes || chunk[start] !== copyData || chunk[start + headerBytes] !== xlogData) return false;
+  const kind = chunk[start + headBytes];
+  return kind === tag.insert || kind === tag.update || kind === tag.delete;
 }
 
 function decodeFrame(chunk: Buffer, start: number, end: number): Frame | null {

@@ -2,7 +2,7 @@
 // `seen` frames in commit order. Keeps no I/O; what it learns about own transactions it tells to `notes`.
 // Must never pass on a transaction that came from the peer, nor lose the relation messages that come inside one.
 import type { Buffer } from "node:buffer";
-import { type ChangeFrame, encodePosition, encodeSeen } from "../change/frames.ts";
+import { ChangeFrame, encodePosition, encodeSeen, headBytes } from "../change/frames.ts";
 import type { Lsn } from "../change/lsn.ts";
 import {
   askPrefix,
@@ -144,6 +144,16 @@ export class Filter {
     }
   }
 
+  /** The same for a row change that was not made a frame of: nearly all that ever comes, and mostly passed on unseen. */
+  takeRow(chunk: Buffer, start: number, end: number): void {
+    const seen = this.noteDeletes && chunk[start + headBytes] !== tag.insert;
+    if (this.mode !== "pass" || seen || this.isInternal(chunk, start + headBytes, end)) {
+      return this.row(new ChangeFrame(chunk, start, end));
+    }
+    this.tellsOnly = false;
+    this.send(chunk, start, end);
+  }
+
   /** The walsender's own word on how far it is. */
   keepalive(position: Lsn): void {
     if (this.mode !== "outside") return;
@@ -195,7 +205,9 @@ export class Filter {
   private row(frame: ChangeFrame): void {
     // What hapair writes for this node alone (its state, its progress) is nobody else's business; what an event trigger
     // wrote of it within a transaction of the application neither.
-    if (this.mode !== "outside" && this.isInternal(frame)) return;
+    const internal = frame.tag !== tag.truncate && this.mode !== "outside" &&
+      this.isInternal(frame.chunk, frame.at, frame.end);
+    if (internal) return;
     this.startOwn();
     if (this.mode === "pass" || this.mode === "drop") {
       this.tellsOnly = false;
@@ -205,11 +217,10 @@ export class Filter {
     else if (this.mode === "outside") throw new DecodeError("Cannot relay: a change outside a transaction");
   }
 
-  private isInternal(frame: ChangeFrame): boolean {
-    if (frame.tag === tag.truncate) return false;
+  private isInternal(chunk: Buffer, at: number, end: number): boolean {
     // A chunk may hold more than the message: what is cut short must not be read beyond its end.
-    if (frame.end - frame.at < 5) throw new DecodeError("Cannot relay: a change that is cut short");
-    const relation = this.relations.get(frame.chunk.readUInt32BE(frame.at + 1));
+    if (end - at < 5) throw new DecodeError("Cannot relay: a change that is cut short");
+    const relation = this.relations.get(chunk.readUInt32BE(at + 1));
     return relation?.schema === ownSchema && relation.name !== conflictTable;
   }
 

@@ -4,7 +4,7 @@ import { Buffer } from "node:buffer";
 
 interface Part {
   readonly chunk: Buffer;
-  readonly start: number;
+  start: number;
   end: number;
 }
 
@@ -22,16 +22,29 @@ export class Outbox {
     this.bytes += end - start;
   }
 
-  /** Empties it. */
-  take(): Buffer {
-    const { parts, bytes } = this;
-    this.parts = [];
-    this.last = null;
-    this.bytes = 0;
-    if (parts.length === 1) return parts[0].chunk.subarray(parts[0].start, parts[0].end);
+  /** Takes no more than `most` bytes out; the rest stays. A cut within a frame is as good as any. */
+  take(most: number): Buffer {
+    let count = 0;
+    let bytes = 0;
+    while (count < this.parts.length && bytes + lengthOf(this.parts[count]) <= most) {
+      bytes += lengthOf(this.parts[count++]);
+    }
+    const taken = this.parts.splice(0, count);
+    const cut = this.parts.at(0);
+    if (cut && bytes < most) {
+      const middle = cut.start + most - bytes;
+      taken.push({ chunk: cut.chunk, start: cut.start, end: middle });
+      bytes = most;
+      cut.start = middle;
+    }
+    if (this.parts.length === 0) this.last = null;
+    this.bytes -= bytes;
+    if (taken.length === 1) return taken[0].chunk.subarray(taken[0].start, taken[0].end);
     const joined = Buffer.allocUnsafe(bytes);
     let at = 0;
-    for (const { chunk, start, end } of parts) at += chunk.copy(joined, at, start, end);
+    for (const { chunk, start, end } of taken) at += chunk.copy(joined, at, start, end);
     return joined;
   }
 }
+
+const lengthOf = ({ start, end }: Part): number => end - start;

@@ -3,7 +3,7 @@
 // Never confirms a position that the peer has not acknowledged.
 import type { Buffer } from "node:buffer";
 import { randomUUID } from "node:crypto";
-import { FrameReader } from "../change/frames.ts";
+import { FrameReader, type TakeRow } from "../change/frames.ts";
 import type { Lsn } from "../change/lsn.ts";
 import { reason } from "../errors.ts";
 import type { Session } from "../wal/session.ts";
@@ -50,6 +50,12 @@ const retryMs = 500;
 /** So much is worth a write, whatever follows. Less goes out when its transaction has ended, but not sooner after another. */
 const writeBytes = 64 * 1024;
 const writeEveryMs = 1;
+/**
+ * So much is read ahead of a receiver that is behind, and handed to it in pieces of so much: it takes a batch at a time,
+ * and while it applies one the walsender need not stand still.
+ */
+const aheadBytes = 16 * 1024 * 1024;
+const pieceBytes = 256 * 1024;
 
 export class Relay {
   private session: Session | null = null;
@@ -164,6 +170,7 @@ export class Relay {
     let later: ReturnType<typeof setTimeout> | null = null;
     let resting: ReturnType<typeof setTimeout> | null = null;
     let failure: Error | null = null;
+    let behind = false;
     let paused = false;
     const filter = new Filter(
       after,
@@ -176,11 +183,11 @@ export class Relay {
     const write = () => {
       if (later) clearTimeout(later);
       later = null;
-      if (!sink || out.bytes === 0) return;
-      written = performance.now();
-      if (sink.write(out.take())) return;
-      paused = true;
-      session?.pause();
+      if (!sink) return;
+      while (out.bytes > 0 && !behind) {
+        written = performance.now();
+        behind = !sink.write(out.take(pieceBytes));
+      }
     };
     const rest = (now: number, messages: number) => {
       const ms = pace.rest(now, messages);
@@ -192,11 +199,16 @@ export class Relay {
         if (!paused) session?.resume();
       }, ms);
     };
+    let messages = 0;
+    const takeRow: TakeRow = (chunk, start, end) => {
+      messages++;
+      filter.takeRow(chunk, start, end);
+    };
     const onChunk = (chunk: Buffer) => {
       if (failure) return;
-      let messages = 0;
+      messages = 0;
       try {
-        for (const frame of frames.read(chunk)) {
+        for (const frame of frames.read(chunk, takeRow)) {
           messages++;
           if (frame.type === "change") filter.change(frame);
           else if (frame.type === "position") filter.keepalive(frame.position);
@@ -215,9 +227,16 @@ export class Relay {
         if (now - written >= writeEveryMs) write();
         else later ??= setTimeout(write, writeEveryMs);
       }
+      if (behind && out.bytes >= aheadBytes) {
+        paused = true;
+        session?.pause();
+      }
       rest(now, messages);
     };
     sink?.onDrain(() => {
+      behind = false;
+      write();
+      if (!paused || (behind && out.bytes >= aheadBytes)) return;
       paused = false;
       if (!resting) session?.resume();
     });

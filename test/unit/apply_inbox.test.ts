@@ -17,7 +17,13 @@ const opened = (...messages: Buffer[]) => {
   return inbox;
 };
 const push = (inbox: Inbox, ...messages: Buffer[]) => {
-  for (const message of messages) inbox.push(make.frameOf(message));
+  messages.forEach((message, i) => {
+    const frame = make.frameOf(message);
+    // Every other row comes without a frame.
+    if (i % 2 === 0 && "IUD".includes(String.fromCharCode(frame.tag))) {
+      inbox.takeRow(frame.chunk, frame.start, frame.end);
+    } else inbox.push(frame);
+  });
 };
 const seen = (inbox: Inbox, seen: bigint, position = 0n, idle = false) =>
   inbox.push({ type: "seen", position, seen, idle });
@@ -126,6 +132,7 @@ test("an op carries the relation as it was described when it came", () => {
   push(inbox, make.truncate([1, 99]), make.message("ha_verdict", "{}"), make.commit(90n, 100n));
   const { ops } = inbox.take()!;
   assert.deepEqual(ops.map((op) => op.relation?.name), ["t", "renamed", undefined, undefined]);
+  assert.deepEqual(ops.slice(0, 2).map((op) => op.message.toString("hex")), [row, row].map((it) => it.toString("hex")));
   assert.deepEqual(ops[2].truncated.map((relation) => relation.name), ["renamed"]);
 });
 

@@ -4,7 +4,14 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { test } from "node:test";
 import fc from "fast-check";
-import { encodePosition, encodeSeen, encodeStandbyStatus, type Frame, FrameReader } from "../../agent/change/frames.ts";
+import {
+  ChangeFrame,
+  encodePosition,
+  encodeSeen,
+  encodeStandbyStatus,
+  type Frame,
+  FrameReader,
+} from "../../agent/change/frames.ts";
 import * as pgoutput from "../../agent/change/pgoutput.ts";
 import { keyBytes } from "../../agent/change/row_key.ts";
 import * as make from "../helpers/messages.ts";
@@ -192,6 +199,19 @@ const readIn = (chunks: Buffer[]) => {
   const reader = new FrameReader();
   return chunks.flatMap((chunk) => [...reader.read(chunk)].map(plain));
 };
+/** The same, with the rows taken where they are. */
+const takeIn = (chunks: Buffer[]) => {
+  const reader = new FrameReader();
+  const all: unknown[] = [];
+  for (const chunk of chunks) {
+    const frames = reader.read(chunk, (chunk, start, end) => all.push(plain(new ChangeFrame(chunk, start, end))));
+    for (const frame of frames) {
+      assert.ok(frame.type !== "change" || !"IUD".includes(String.fromCharCode(frame.tag)));
+      all.push(plain(frame));
+    }
+  }
+  return all;
+};
 const whole = readIn([stream]);
 
 test("the frames of a stream", () => {
@@ -209,7 +229,9 @@ test("the frames of a stream", () => {
 
 test("frames cut at every offset, and into any chunks, are the same frames", () => {
   for (let at = 0; at <= stream.length; at++) {
-    assert.deepEqual(readIn([stream.subarray(0, at), stream.subarray(at)]), whole, `cut at ${at}`);
+    const chunks = [stream.subarray(0, at), stream.subarray(at)];
+    assert.deepEqual(readIn(chunks), whole, `cut at ${at}`);
+    assert.deepEqual(takeIn(chunks), whole, `cut at ${at}`);
   }
   fc.assert(fc.property(fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1 }), (sizes) => {
     const chunks: Buffer[] = [];
@@ -218,7 +240,23 @@ test("frames cut at every offset, and into any chunks, are the same frames", () 
       at += sizes[i % sizes.length];
     }
     assert.deepEqual(readIn(chunks), whole);
+    assert.deepEqual(takeIn(chunks), whole);
   }));
+});
+
+test("what follows a frame that was cut is not copied, rows are not where no frame was cut", () => {
+  const rows = [...samples].filter((message) => "IUD".includes(String.fromCharCode(message[0]))).map(make.xlog);
+  assert.ok(rows.length > 1);
+  const chunk = Buffer.concat([...rows, ...rows]);
+  const cut = rows[0].length - 3;
+  const reader = new FrameReader();
+  const taken: { chunk: Buffer; bytes: string }[] = [];
+  const take = (chunk: Buffer, start: number, end: number) =>
+    void taken.push({ chunk, bytes: chunk.toString("hex", start, end) });
+  const [first, second] = [chunk.subarray(0, cut), chunk.subarray(cut)];
+  for (const part of [first, second]) assert.deepEqual([...reader.read(part, take)], []);
+  assert.deepEqual(taken.map(({ bytes }) => bytes), [...rows, ...rows].map((row) => row.toString("hex")));
+  assert.ok(taken.slice(1).every((row) => row.chunk === second));
 });
 
 test("a stream that is not one of frames is a DecodeError", () => {

@@ -120,6 +120,22 @@ test("a whole stream, cut into any chunks, into the inbox and through the filter
       onlyDecodeErrors(() => {
         for (const frame of framesOf(bytes, size)) if (frame.type === "change") filter.change(frame as ChangeFrame);
       });
+      const other = new Inbox(0n, 0n, { maxOps: 3, maxBytes: 500 });
+      const direct = new Filter(notes ? null : 0n, () => {}, silent, notes, "primary", () => ["id"]);
+      for (const taker of [other, direct]) {
+        const reader = new FrameReader();
+        onlyDecodeErrors(() => {
+          for (let at = 0; at < bytes.length; at += size) {
+            const frames = reader.read(bytes.subarray(at, at + size), (...row) => taker.takeRow(...row));
+            for (const frame of frames) {
+              if (frame.type === "failure") return;
+              if (taker === other) other.push(frame);
+              else if (frame.type === "change") direct.change(frame);
+            }
+            if (other.full) other.take();
+          }
+        });
+      }
     }),
     runs(4000),
   );

@@ -13,23 +13,27 @@ test("the outbox gives what was put in, in its order, whatever chunks it lay in"
     chunk: fc.nat(2),
     cuts: fc.tuple(fc.nat(40), fc.nat(40)),
     then: fc.constantFrom("add", "next", "take"),
+    most: fc.integer({ min: 1, max: 60 }),
   }));
   fc.assert(fc.property(parts, (parts) => {
     const chunks = [0, 1, 2].map((n) => Buffer.from(Array.from({ length: 41 }, (_, i) => n * 50 + i)));
     const outbox = new Outbox();
     const wanted: Buffer[] = [];
     const taken: Buffer[] = [];
-    for (const { chunk, cuts, then } of parts) {
+    for (const { chunk, cuts, then, most } of parts) {
       const [start, end] = [Math.min(...cuts), Math.max(...cuts)];
       const middle = (start + end) >> 1;
       // Frames that lie side by side come one after the other.
       const pieces = then === "next" ? [[start, middle], [middle, end]] : [[start, end]];
       for (const [from, to] of pieces) outbox.add(chunks[chunk], from, to);
       wanted.push(chunks[chunk].subarray(start, end));
-      if (then === "take") taken.push(outbox.take());
+      if (then !== "take") continue;
+      const waiting = outbox.bytes;
+      taken.push(outbox.take(most));
+      assert.equal(taken.at(-1)!.length, Math.min(most, waiting));
     }
     assert.equal(outbox.bytes, Buffer.concat(wanted).length - Buffer.concat(taken).length);
-    taken.push(outbox.take());
+    taken.push(outbox.take(outbox.bytes));
     assert.equal(outbox.bytes, 0);
     assert.deepEqual(Buffer.concat(taken), Buffer.concat(wanted));
   }));
@@ -40,7 +44,7 @@ test("what lies side by side in one chunk is not copied", () => {
   const outbox = new Outbox();
   outbox.add(chunk, 0, 6);
   outbox.add(chunk, 6, 11);
-  const taken = outbox.take();
+  const taken = outbox.take(100);
   assert.equal(taken.toString(), "frames side");
   assert.equal(taken.buffer, chunk.buffer);
 });

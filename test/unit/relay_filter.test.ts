@@ -27,8 +27,20 @@ const ignored: Notes = {
   position() {},
 };
 
+/** Both ways for a row to come, as a frame and without one, do the same. */
+function run(messages: Buffer[], options: { after?: Lsn | null; deletes?: boolean } = {}) {
+  const result = runOneWay(messages, options, false);
+  const { sent, noted } = runOneWay(messages, options, true);
+  assert.deepEqual({ sent, noted }, { sent: result.sent, noted: result.noted });
+  return result;
+}
+
 /** Runs messages through a filter of the primary; tells in words what it passed on and what it noted. */
-function run(messages: Buffer[], { after = 0n, deletes = true }: { after?: Lsn | null; deletes?: boolean } = {}) {
+function runOneWay(
+  messages: Buffer[],
+  { after = 0n, deletes = true }: { after?: Lsn | null; deletes?: boolean },
+  takesRows: boolean,
+) {
   const sent: string[] = [];
   const noted: string[] = [];
   const names = new Map(messages.map((message) => [message.toString("hex"), message]));
@@ -58,7 +70,11 @@ function run(messages: Buffer[], { after = 0n, deletes = true }: { after?: Lsn |
     "primary",
     noKeys,
   );
-  for (const message of messages) filter.change(make.frameOf(message));
+  for (const message of messages) {
+    const { chunk, start, end, tag } = make.frameOf(message);
+    if (takesRows && "IUD".includes(String.fromCharCode(tag))) filter.takeRow(chunk, start, end);
+    else filter.change(make.frameOf(message));
+  }
   return { sent: sent.join(" | "), noted: noted.join(" | "), filter };
 }
 
