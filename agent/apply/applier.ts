@@ -114,6 +114,11 @@ export class Applier {
     });
   }
 
+  /** In the midst of a transaction of the peer's, of which pieces are written. */
+  get inTransaction(): boolean {
+    return this.open;
+  }
+
   /** Readies the session, which has the origin. */
   async start(): Promise<void> {
     const { sql } = this.deps;
@@ -121,6 +126,9 @@ export class Applier {
     const [{ path }] = await sql.unsafe(`SELECT string_agg(DISTINCT quote_ident(nspname), ', ') AS path
       FROM pg_namespace WHERE nspname = 'public' OR oid IN (SELECT extnamespace FROM pg_extension)`);
     await sql.unsafe(`SET search_path = pg_catalog, ${path}, pg_temp`);
+    // What the peer is told of must be on the disk, whatever the application is content with.
+    await sql.unsafe(`SELECT set_config('synchronous_commit', 'local', false)
+      WHERE current_setting('synchronous_commit') = 'off'`);
     const [{ roident }] = await sql.unsafe(
       `SELECT roident::text FROM pg_replication_origin WHERE roname = '${originName}'`,
     );
@@ -129,17 +137,22 @@ export class Applier {
     await this.deps.own()?.verdictsRolledBack();
   }
 
-  /** Applies a batch; resolves when it is committed, or, for a piece of a transaction, written. */
-  async apply(batch: Batch): Promise<void> {
+  /**
+   * Applies a batch; resolves when it is committed, or, for a piece of a transaction, written. `waits`, asked right before
+   * the commit, tells if that waits for the disk: one that does puts there all before it. Resolves to what it answered.
+   */
+  async apply(batch: Batch, waits: () => boolean): Promise<boolean> {
     await this.write(batch);
-    if (batch.ended.length === 0) return;
+    if (batch.ended.length === 0) return true;
     const { commitTime } = batch.ended.at(-1)!.begin;
-    await this.commit(batch.position, batch.seen, commitTime);
+    const flushes = waits();
+    await this.commit(batch.position, batch.seen, commitTime, flushes);
     while (await this.outcomes.contradicted()) {
       await this.begin();
       await this.outcomes.flush(true);
       await this.commit(batch.position, batch.seen, commitTime);
     }
+    return flushes;
   }
 
   /** Does all that `apply` does but commit: every batch goes into one transaction, which `rollBack` ends. */
@@ -168,8 +181,12 @@ export class Applier {
     if (batch.commits && this.open) await this.writer.settle(batch.seen);
   }
 
-  /** Records progress that no data came with; `idle`: the peer does not answer it with progress in turn. */
+  /**
+   * Records progress that no data came with, and waits for the disk; `idle`: the peer does not answer it with progress in
+   * turn. Never in the midst of a transaction: what is written of it would be committed.
+   */
   async recordProgress(position: Lsn, seen: Lsn, idle: boolean): Promise<void> {
+    if (this.open) throw new Error("progress recorded in the midst of a transaction");
     await this.begin();
     if (idle) await this.deps.sql.unsafe(`SELECT pg_logical_emit_message(true, '${idlePrefix}', '')`);
     await this.commit(position, seen, null);
@@ -180,12 +197,13 @@ export class Applier {
     this.open = true;
   }
 
-  private async commit(position: Lsn, seen: Lsn, time: bigint | null): Promise<void> {
+  private async commit(position: Lsn, seen: Lsn, time: bigint | null, flushes = true): Promise<void> {
     await this.begin();
     await this.relations.emptyStages(stagedRows.after);
     const at = time === null ? "now()" : timestampLiteral(time);
     await this.deps.sql.unsafe(
-      `SELECT pg_replication_origin_xact_setup('${formatLsn(position)}', ${at});
+      `${flushes ? "" : "SET LOCAL synchronous_commit = off;"}
+       SELECT pg_replication_origin_xact_setup('${formatLsn(position)}', ${at});
        UPDATE ha.progress SET applied_lsn = '${formatLsn(position)}',
          peer_seen = greatest(peer_seen, '${formatLsn(seen)}'), updated_at = clock_timestamp();
        COMMIT`,

@@ -128,6 +128,11 @@ export class Inbox {
     return this.ops.length >= this.limits.maxOps || this.bytes >= this.limits.maxBytes;
   }
 
+  /** A whole transaction has arrived that is not taken. */
+  get hasWhole(): boolean {
+    return this.ended.length > 0;
+  }
+
   /** Nothing has arrived that is not taken. */
   get empty(): boolean {
     return this.open === null && this.ops.length === 0 && this.ended.length === 0;

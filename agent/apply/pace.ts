@@ -1,6 +1,7 @@
 // When the receiver waits although there is something to apply. A batch takes the same statements for one small transaction
 // as for fifty: where they come quickly, some are collected for a moment, which leaves the servers more for the
-// application. A backlog fills the batch and never waits; nor does a slow sequence of single transactions. Pure.
+// application. A backlog fills the batch and never waits, not even for every commit's flush; nor does a slow sequence of
+// single transactions. Pure.
 
 /** So many transactions in one batch are a quick succession: at 200 a second a batch has one or two. */
 const quick = 8;
@@ -27,4 +28,24 @@ export function collectMs({ lastTransactions, sinceTakenMs, full }: Pending): nu
  */
 export function oneAtATime(careful: number, hasWriters: boolean): boolean {
   return careful > 0 && hasWriters;
+}
+
+/** For so long at most a backlog's commits are not told of to the peer, which keeps what it is not told of. */
+const unflushedMs = 500;
+
+export interface Committing {
+  /** Another transaction is there already. */
+  readonly more: boolean;
+  /** Since the last commit that waited for the disk. */
+  readonly sinceFlushMs: number;
+  /** There are changes of this node's own that the peer has not seen. */
+  readonly merges: boolean;
+}
+
+/**
+ * Does this commit wait for the disk? In a backlog it need not, as the peer is told only of what is on the disk, and a later
+ * commit that waits puts there all before it. What is decided between two writers always waits.
+ */
+export function waitsForDisk({ more, sinceFlushMs, merges }: Committing): boolean {
+  return merges || !more || sinceFlushMs >= unflushedMs;
 }

@@ -4,12 +4,13 @@ import type { Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { FrameReader, type TakeRow } from "../change/frames.ts";
 import { type Lsn, parseLsn } from "../change/lsn.ts";
+import { idlePrefix } from "../change/marks.ts";
 import { timeToMs } from "../change/pgoutput.ts";
 import { reason } from "../errors.ts";
 import { errorCode, type Sql } from "../postgres/connect.ts";
 import { Applier, type ApplierDeps, takeOrigin } from "./applier.ts";
 import { type Batch, Inbox } from "./inbox.ts";
-import { collectMs, oneAtATime } from "./pace.ts";
+import { collectMs, oneAtATime, waitsForDisk } from "./pace.ts";
 import { SchemaMismatch } from "./plan.ts";
 
 export interface Progress {
@@ -76,6 +77,8 @@ export class Receiver {
   private busy = false;
   private applyingSince: number | null = null;
   private applied: Lsn = 0n;
+  /** How far the peer was told that we are; null: this process has told nothing yet. */
+  private told: Lsn | null = null;
   private lagSeconds = 0;
   private transactions = 0;
   private failures = 0;
@@ -102,6 +105,11 @@ export class Receiver {
   async readApplied(sql: Sql): Promise<void> {
     if (this.applied > 0n) return;
     const [{ applied }] = await sql`SELECT applied_lsn::text AS applied FROM ha.progress`;
+    // An earlier agent may have committed it without waiting for the disk; this commit waits.
+    await sql.begin(async (tx) => {
+      await tx`SET LOCAL synchronous_commit = local`;
+      await tx`SELECT pg_logical_emit_message(true, ${idlePrefix}::text, '')`;
+    });
     this.applied = parseLsn(applied);
   }
 
@@ -176,17 +184,20 @@ export class Receiver {
     await takeOrigin(sql);
     const [progress] = await sql`
       SELECT applied_lsn::text, coalesce(peer_seen, '0/0')::text AS peer_seen FROM ha.progress`;
-    this.applied = parseLsn(progress.applied_lsn);
-    const inbox = new Inbox(this.applied, parseLsn(progress.peer_seen), limits);
+    const [applied, seen] = [parseLsn(progress.applied_lsn), parseLsn(progress.peer_seen)];
+    const inbox = new Inbox(applied, seen, limits);
     const applier = new Applier({ ...this.deps, sql, inbox });
     // This waits for our own relay, which may wait for the peer, and that for us: so not with a stream that nobody reads.
     await this.deps.own()?.verdictsRolledBack();
     // The peer readies its stream while this session is readied. What fails meanwhile shows when it is awaited, or read.
-    const opening = this.deps.openStream(this.applied, ending);
+    const opening = this.deps.openStream(applied, ending);
     opening.then((stream) => stream.on("error", () => undefined), () => undefined);
     await applier.start();
-    // The peer may never have heard of the last of it.
-    this.progressed(this.applied, parseLsn(progress.peer_seen), true);
+    // The peer may never have heard of the last of it, nor may that be on the disk.
+    if (applied > 0n && applied !== this.told) {
+      await this.deps.exclusively(() => applier.recordProgress(applied, seen, true));
+    }
+    this.progressed(applied, seen, true);
     const stream = await opening;
     // Whatever ends this session, nothing of the stream is taken any more.
     ending.addEventListener("abort", () => stream.destroy());
@@ -227,10 +238,26 @@ export class Receiver {
       clearTimeout(timer);
     };
     let unrecorded: Batch | null = null;
+    // What is committed without waiting for the disk, since a commit that did.
+    let unflushed: Batch | null = null;
+    let flushedAt = performance.now();
+    const flush = async ({ position, seen }: Batch) => {
+      await this.deps.exclusively(() => applier.recordProgress(position, seen, true));
+      unflushed = null;
+      flushedAt = performance.now();
+      this.progressed(position, seen, false);
+    };
+    const waits = () =>
+      waitsForDisk({
+        more: inbox.hasWhole && !failure && !signal.aborted,
+        sinceFlushMs: performance.now() - flushedAt,
+        merges: this.deps.own() !== null,
+      });
     let lastTransactions = 0;
     let takenAt = 0;
     while (!signal.aborted) {
       if (!inbox.ready) {
+        if (unflushed && !applier.inTransaction) await flush(unflushed);
         this.busy = false;
         if (failure) throw failure;
         await woken(unrecorded ? idleRecordMs : null);
@@ -246,7 +273,7 @@ export class Receiver {
       const batch = inbox.take(oneAtATime(this.careful, this.deps.hasWriters()));
       if (stream.isPaused() && !inbox.full) stream.resume();
       if (!batch) {
-        if (!unrecorded || failure || signal.aborted) continue;
+        if (!unrecorded || applier.inTransaction || failure || signal.aborted) continue;
         const { position, seen } = unrecorded;
         unrecorded = null;
         await this.deps.exclusively(() => applier.recordProgress(position, seen, true));
@@ -255,9 +282,10 @@ export class Receiver {
       }
       lastTransactions = batch.ended.length;
       if (batch.ops.length > 0) await this.deps.ready();
+      let flushed = true;
       await this.deps.exclusively(async () => {
         this.applyingSince = performance.now();
-        await applier.apply(batch);
+        flushed = await applier.apply(batch, waits);
         this.applyingSince = null;
       });
       this.deadlocks = 0;
@@ -269,6 +297,14 @@ export class Receiver {
       if (last) unrecorded = null;
       else if (!batch.idle) unrecorded = batch;
       this.deps.onTrouble(null);
+      if (!flushed) {
+        unflushed = batch;
+        continue;
+      }
+      if (last) {
+        unflushed = null;
+        flushedAt = performance.now();
+      }
       // Without data there is nothing durable to tell of yet, but what the peer has seen counts at once.
       this.progressed(last ? batch.position : this.applied, batch.seen, batch.idle);
     }
@@ -276,6 +312,7 @@ export class Receiver {
 
   private progressed(position: Lsn, seen: Lsn, idle: boolean): void {
     this.applied = position;
+    this.told = position;
     this.deps.onProgress({ position, seen, idle });
   }
 }

@@ -49,8 +49,9 @@ test("nothing has come, nothing is to be applied", () => {
 test("a transaction is taken when its commit is there", () => {
   const inbox = opened(make.begin(90n, 7), row, row);
   assert.equal(told(inbox), null);
-  assert.equal(inbox.empty, false);
+  assert.deepEqual([inbox.empty, inbox.hasWhole], [false, false]);
   push(inbox, make.commit(90n, 100n));
+  assert.equal(inbox.hasWhole, true);
   assert.equal(told(inbox), "2 ops [7@100 saw 5], at 100, seen 5");
   assert.equal(inbox.empty, true);
   assert.equal(told(inbox), null);

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { test } from "node:test";
 import fc from "fast-check";
-import { collectMs, oneAtATime } from "../../agent/apply/pace.ts";
+import { collectMs, oneAtATime, waitsForDisk } from "../../agent/apply/pace.ts";
 import { Outbox } from "../../agent/relay/outbox.ts";
 import { Pace, rests } from "../../agent/relay/pace.ts";
 
@@ -92,4 +92,12 @@ test("a batch is collected only in a quick succession of transactions, and not b
 test("one transaction at a time only after a deadlock, and only as long as the application writes", () => {
   const cases = [[0, false], [0, true], [3, false], [3, true]] as const;
   assert.deepEqual(cases.map(([careful, hasWriters]) => oneAtATime(careful, hasWriters)), [false, false, false, true]);
+});
+
+test("a commit waits for the disk unless another transaction is there, and in a backlog now and then all the same", () => {
+  const backlog = { more: true, sinceFlushMs: 10, merges: false };
+  assert.equal(waitsForDisk(backlog), false);
+  assert.equal(waitsForDisk({ ...backlog, more: false }), true);
+  assert.equal(waitsForDisk({ ...backlog, sinceFlushMs: 1000 }), true);
+  assert.equal(waitsForDisk({ ...backlog, merges: true }), true);
 });
