@@ -35,7 +35,9 @@ export function addPack(program: Command): void {
           `pair            ${manifest.pair_id}, generation ${manifest.generation}`,
           `PostgreSQL      ${postgres.version}, database ${postgres.dbname}, port ${postgres.port}`,
           `WAL             ${postgres.start_lsn} to ${postgres.end_lsn}, timeline ${postgres.timeline}`,
-          ...members.map(({ name, size, sha256 }) => `${name.padEnd(20)} ${size} bytes, sha256 ${sha256}`),
+          ...members.map(({ name, size, head, sha256 }) =>
+            `${name.padEnd(20)} ${size} bytes, sha256 ${head === undefined ? "" : `of the first ${head} `}${sha256}`
+          ),
           "not authenticated: agent pack verify does that",
         ].join("\n"),
       );

@@ -1,5 +1,5 @@
-// Mends packages in node_modules. postgres 3.4.9: every query settles, and none reaches a session that is not its own when
-// connections are lost. @zip.js/zip.js 2.24.0: checksums come from the platform. Idempotent, also over earlier mends.
+// Mends the package postgres 3.4.9 in node_modules: every query settles, and none reaches a session that is not its own when
+// connections are lost; what is copied in and out is not copied about. Idempotent, also over earlier mends.
 // Replaces a file, never writes into it: it may be a hard link into a cache. Other text than that version's is an error.
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 
@@ -70,6 +70,32 @@ const connection: readonly Change[] = [
 
 const copying: readonly Change[] = [
   {
+    // A chunk that completes a message was copied whole, with all the messages behind that one: every second chunk of a
+    // base backup.
+    from: "  function data(x) {\n    if (incomings) {\n      incomings.push(x)\n      remaining -= x.length\n" +
+      "      if (remaining > 0)\n        return\n    }\n",
+    to: `  function data(x) {
+    let rest = null
+    if (incomings) {
+      incomings.push(x)
+      remaining -= x.length
+      if (remaining > 0)
+        return
+      if (remaining < -1) {
+        const end = x.length + remaining + 1
+        incomings[incomings.length - 1] = x.subarray(0, end)
+        rest = x.subarray(end)
+        remaining = -1
+      }
+    }
+`,
+  },
+  {
+    from: "      incoming = incoming.subarray(length + 1)\n      remaining = 0\n      incomings = null\n    }\n  }\n",
+    to: "      incoming = incoming.subarray(length + 1)\n      remaining = 0\n      incomings = null\n    }\n" +
+      "    rest && data(rest)\n  }\n",
+  },
+  {
     // What is copied into a table was put together anew with its header, chunk by chunk: in memory that is new to the
     // process each time, which costs more than sending it.
     from: "        socket.write(b().d().raw(chunk).end(), callback)\n      },\n      destroy(error, callback) {",
@@ -131,28 +157,10 @@ const pool: readonly Change[] = [
   },
 ];
 
-const checksum: readonly Change[] = [
-  {
-    // In JavaScript it takes a third of all the time that a pack takes; zlib's takes next to none.
-    from: "\tappend(data) {\n\t\tlet crc",
-    to: `\tappend(data) {
-\t\tif (data.buffer) {
-\t\t\tthis.crc = ~platformCrc32(data, ~this.crc >>> 0);
-\t\t\treturn;
-\t\t}
-\t\tlet crc`,
-  },
-  {
-    from: "\nconst T = [[]",
-    to: '\nimport { crc32 as platformCrc32 } from "node:zlib";\n\nconst T = [[]',
-  },
-];
-
 // Another folder than that of this checkout can be named, to look at what becomes of it.
 const folder = new URL(process.argv[2] ?? "../node_modules/", import.meta.url);
 mend("postgres", "3.4.9", "src/connection.js", [...connection, ...copying]);
 mend("postgres", "3.4.9", "src/index.js", pool);
-mend("@zip.js/zip.js", "2.24.0", "lib/core/streams/codecs/crc32.js", checksum);
 
 function mend(name: string, version: string, path: string, changes: readonly Change[]): void {
   const file = new URL(`${name}/${path}`, folder);

@@ -11,6 +11,7 @@ const nonceBytes = 16;
 /** Ours has some 300 bytes. */
 const mostHeaderBytes = 16 * 1024;
 
+/** What it yields first is the head: the header and the payload's nonce, which no two members have alike. */
 export async function* encrypt(key: MasterKey, plain: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const encrypter = new Encrypter();
   encrypter.addRecipient(await identityToRecipient(ageIdentity(key)));

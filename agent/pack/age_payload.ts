@@ -67,15 +67,17 @@ function nonceOf(index: number, last: boolean): Uint8Array {
   return nonce;
 }
 
-/** Pieces of exactly `size` bytes, the last one shorter or not; only where there is nothing at all is it empty. */
+/**
+ * Pieces of exactly `size` bytes, the last one shorter or not; only where there is nothing at all is it empty. All lie in
+ * the same memory, one after the other: the platform takes a copy at once, and fresh memory costs more than that.
+ */
 async function* pieces(source: AsyncIterable<Uint8Array>, size: number): AsyncGenerator<Piece> {
-  let bytes = new Uint8Array(size);
+  const bytes = new Uint8Array(size);
   let [used, index] = [0, 0];
   for await (let chunk of source) {
     while (chunk.length > 0) {
       if (used === size) {
         yield { bytes, index: index++, last: false };
-        bytes = new Uint8Array(size);
         used = 0;
       }
       const taken = chunk.subarray(0, size - used);

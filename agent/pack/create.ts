@@ -1,11 +1,10 @@
-// Makes HAPack.zip: one base backup, encrypted and hashed while it streams from the server to the file.
+// Makes HAPack.zip: one base backup, encrypted while it streams from the server to the file.
 // The former pack stays in place until the new one is whole and durable; the server keeps working meanwhile.
 import { formatLsn } from "../change/lsn.ts";
 import { AgentError } from "../errors.ts";
 import { readCollations } from "../postgres/collations.ts";
 import type { Sql, Target } from "../postgres/connect.ts";
 import type { MasterKey } from "../trust/key.ts";
-import { encrypt } from "./age.ts";
 import { type BackupManifest, BackupManifestError, parseBackupManifest } from "./backup_manifest.ts";
 import { beginBaseBackup } from "./base_backup.ts";
 import {
@@ -18,8 +17,9 @@ import {
   type SharedPart,
 } from "./manifest.ts";
 import { refuseInData } from "./outside.ts";
-import { counted, Meter } from "./streams.ts";
-import { type PackWriter, writeZip } from "./zip_file.ts";
+import { addSealed } from "./sealed_member.ts";
+import { counted } from "./streams.ts";
+import { type PackWriter, writeZip } from "./zip_writer.ts";
 
 /** What the manifest says besides what the server and the backup tell. */
 export type PackFacts = Pick<PackManifest, "agent_version" | "pair_id" | "generation" | "primary" | "secondary"> & {
@@ -67,9 +67,7 @@ export async function createPack(request: PackRequest): Promise<CreatedPack> {
 async function fill(zip: PackWriter, { target, sql, key, facts, pair, onProgress }: PackRequest, server: Server) {
   const members: Member[] = [];
   const add = async (name: string, content: AsyncIterable<Uint8Array>) => {
-    const meter = new Meter();
-    await zip.add(name, meter.through(encrypt(key, content)));
-    members.push({ name, size: meter.size, sha256: meter.sha256() });
+    members.push(await addSealed(zip, name, key, content));
   };
   let plainBytes = 0;
   const backup = await beginBaseBackup(target, sql);

@@ -7,7 +7,7 @@ import { dirname, join, relative } from "node:path";
 import { AgentError, reason, RefusedError } from "../errors.ts";
 import type { OsUser } from "../postgres/os_user.ts";
 import type { EntrySink } from "./entries.ts";
-import { syncFolder } from "./zip_file.ts";
+import { syncFolder } from "./zip_writer.ts";
 
 /** Refuses a target that holds something, unless it may be put aside. */
 export function checkTarget(pgdata: string, replace: boolean): void {

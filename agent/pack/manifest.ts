@@ -8,7 +8,8 @@ import { UsageError } from "../errors.ts";
 import { roles } from "../report.ts";
 import { manifestMacKey, type MasterKey } from "../trust/key.ts";
 
-export const packFormat = 1;
+/** What is written; format 1, whose members are listed with the SHA-256 of the whole, is read too. */
+export const packFormat = 2;
 
 /** The members of the zip, in the order they are written: what is known only at the end comes at the end. */
 export const memberNames = {
@@ -29,11 +30,17 @@ const lsn = z.string().refine((text) => {
 }, "must be an LSN like 16/B374D848");
 const node = z.strictObject({ name: z.string().min(1), address: z.string().min(3) });
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
-const member = z.strictObject({ name: z.string(), size: z.number().int().min(0), sha256 });
+/** `sha256` is that of the first `head` bytes, the age header with its nonce; in format 1 that of all bytes. */
+const member = z.strictObject({
+  name: z.string(),
+  size: z.number().int().min(0),
+  head: z.number().int().min(1).optional(),
+  sha256,
+});
 
 const manifest = z.strictObject({
   format: z.literal("hapair pack"),
-  version: z.number().int().min(1),
+  version: z.literal([1, packFormat]),
   created_at: z.iso.datetime(),
   agent_version: z.string(),
   pair_id: z.string().min(1),
@@ -60,6 +67,8 @@ const manifest = z.strictObject({
     version: z.string(),
   })).optional(),
   members: z.array(member),
+}).refine(({ version, members }) => members.every(({ head }) => (head !== undefined) === (version > 1)), {
+  path: ["members"],
 });
 export type PackManifest = z.infer<typeof manifest>;
 export type Member = z.infer<typeof member>;
@@ -85,9 +94,9 @@ const remedy = "make a new pack with agent pack create on the primary, and copy 
 export function parseManifest(text: string, file: string): PackManifest {
   const document = parseJson(text, memberNames.manifest, file);
   const version = (document as { version?: unknown } | null)?.version;
-  if (typeof version === "number" && version !== packFormat) {
+  if (typeof version === "number" && version !== 1 && version !== packFormat) {
     throw new UsageError(
-      `Cannot open ${file}: its pack format is ${version}, this agent reads ${packFormat}`,
+      `Cannot open ${file}: its pack format is ${version}, this agent reads 1 and ${packFormat}`,
       "install the same version of the agent on both servers",
     );
   }

@@ -21,7 +21,7 @@ import {
   type SharedPart,
 } from "./manifest.ts";
 import { collect, Meter } from "./streams.ts";
-import { openZip, type ZipMembers } from "./zip_file.ts";
+import { openZip, type ZipMembers } from "./zip_reader.ts";
 
 const smallBytes = 1 << 20;
 const backupManifestBytes = 520 << 20;
@@ -142,17 +142,18 @@ function checkSize({ file, zip, members }: Context, name: string): void {
   }
 }
 
-/** A member's plain text; when it has been read to its end, its SHA-256 has been compared. */
+/** A member's plain text, authenticated; when it has been read to its end, it is the one that the manifest lists. */
 async function* plain(context: Context, name: string, onBytes?: (bytes: number) => void) {
   const { file, key, zip, members } = context;
-  const meter = new Meter();
+  const listed = members.get(name);
+  const meter = new Meter(listed?.head);
   try {
     yield* decrypt(key, meter.through(zip.read(name), onBytes));
   } catch (error) {
     if (error instanceof AgentError) throw error;
     throw altered(file, name, isOtherKey(error) ? "its header is for another key" : reason(error), error);
   }
-  if (meter.sha256() !== members.get(name)?.sha256) throw altered(file, name, "it does not fit its checksum");
+  if (meter.sha256() !== listed?.sha256) throw altered(file, name, "it does not fit its checksum");
 }
 
 async function whole(context: Context, name: string, limitBytes: number) {

@@ -124,10 +124,12 @@ export async function* counted(
   }
 }
 
-/** Counts and hashes what passes. */
+/** Counts what passes and hashes it, or only its first `most` bytes. */
 export class Meter {
   size = 0;
   readonly #hash = createHash("sha256");
+
+  constructor(private readonly most = Infinity) {}
 
   async *through(chunks: AsyncIterable<Uint8Array>, onBytes?: (bytes: number) => void): AsyncGenerator<Uint8Array> {
     for await (const chunk of chunks) {
@@ -138,8 +140,9 @@ export class Meter {
   }
 
   add(chunk: Uint8Array): void {
+    const left = this.most - this.size;
     this.size += chunk.length;
-    this.#hash.update(chunk);
+    if (left > 0) this.#hash.update(chunk.length > left ? chunk.subarray(0, left) : chunk);
   }
 
   sha256(): string {

@@ -52,7 +52,12 @@ export interface PackParts {
   /** Fields of manifest.json that differ. */
   readonly manifest?: Record<string, unknown>;
   readonly pair?: unknown;
+  /** The older one lists the SHA-256 of whole members. */
+  readonly format?: 1 | 2;
 }
+
+/** What age puts before a payload: its header, whose last line begins with ---, and a nonce. */
+const headOf = (bytes: Buffer) => bytes.subarray(0, bytes.indexOf("\n", bytes.indexOf("\n---") + 1) + 1 + 16);
 
 export const pairPart = {
   primary_certificate: "-----BEGIN CERTIFICATE-----\n",
@@ -69,8 +74,13 @@ export async function packMembers(key: MasterKey, parts: PackParts = {}): Promis
     ["backup_manifest.age", await sealed(backupManifest(parts.listed ?? listOf(files)))],
     ["pair.json.age", await sealed(Buffer.from(JSON.stringify(parts.pair ?? pairPart)))],
   ]);
-  const listed = [...members].map(([name, bytes]) => ({ name, size: bytes.length, sha256: sha256(bytes) }));
-  const manifest = Buffer.from(JSON.stringify({ ...manifestOf(listed), ...parts.manifest }));
+  const version = parts.format ?? 2;
+  const listed = [...members].map(([name, bytes]) => {
+    const head = headOf(bytes);
+    const sum = version === 1 ? { sha256: sha256(bytes) } : { head: head.length, sha256: sha256(head) };
+    return { name, size: bytes.length, ...sum };
+  });
+  const manifest = Buffer.from(JSON.stringify({ ...manifestOf(listed), version, ...parts.manifest }));
   members.set("manifest.json", manifest);
   members.set("manifest.mac", Buffer.from(manifestMac(key, manifest) + "\n"));
   return members;

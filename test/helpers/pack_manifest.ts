@@ -5,7 +5,7 @@ import type { PackManifest } from "../../agent/pack/manifest.ts";
 export function manifestOf(members: PackManifest["members"], changed: Partial<PackManifest> = {}): PackManifest {
   return {
     format: "hapair pack",
-    version: 1,
+    version: 2,
     created_at: "2030-01-01T00:00:00.000Z",
     agent_version: "0",
     pair_id: "pair",

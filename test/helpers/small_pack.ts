@@ -3,10 +3,9 @@
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { packTar } from "modern-tar";
-import { encrypt } from "../../agent/pack/age.ts";
 import { manifestMac, memberNames, type PackManifest } from "../../agent/pack/manifest.ts";
-import { Meter } from "../../agent/pack/streams.ts";
-import { writeZip } from "../../agent/pack/zip_file.ts";
+import { addSealed } from "../../agent/pack/sealed_member.ts";
+import { writeZip } from "../../agent/pack/zip_writer.ts";
 import type { MasterKey } from "../../agent/trust/key.ts";
 import { manifestOf } from "./pack_manifest.ts";
 
@@ -72,11 +71,7 @@ export async function writeSmallPack(file: string, key: MasterKey, parts: Parts)
     memberNames.pair,
     parts.pair,
   ]] as const;
-  for (const [name, content] of contents) {
-    const meter = new Meter();
-    await zip.add(name, meter.through(encrypt(key, once(content))));
-    members.push({ name, size: meter.size, sha256: meter.sha256() });
-  }
+  for (const [name, content] of contents) members.push(await addSealed(zip, name, key, once(content)));
   const bytes = Buffer.from(parts.manifest(manifestOf(members, { backup: { node: "a", role: "primary" } })));
   await zip.add(memberNames.manifest, once(bytes));
   await zip.add(memberNames.mac, once(Buffer.from(manifestMac(key, bytes) + "\n")));

@@ -21,7 +21,7 @@ import { AgentError, RefusedError } from "../../agent/errors.ts";
 import { type Home, homeAt } from "../../agent/home.ts";
 import { decrypt } from "../../agent/pack/age.ts";
 import { memberNames } from "../../agent/pack/manifest.ts";
-import { openZip } from "../../agent/pack/zip_file.ts";
+import { openZip } from "../../agent/pack/zip_reader.ts";
 import { openPool } from "../../agent/postgres/connect.ts";
 import { readStatus } from "../../agent/postgres/postmaster.ts";
 import { localTarget, startCluster, stopCluster } from "../../agent/postgres/server.ts";

@@ -28,7 +28,7 @@ import { wantedBytes } from "../../agent/api/ranges.ts";
 import { AgentError, UnreachableError } from "../../agent/errors.ts";
 import { answerPack } from "../../agent/node/pack_answer.ts";
 import { memberNames, type PackManifest } from "../../agent/pack/manifest.ts";
-import { writeZip } from "../../agent/pack/zip_file.ts";
+import { writeZip } from "../../agent/pack/zip_writer.ts";
 import { downloadPack, type DownloadRequest } from "../../agent/setup/download.ts";
 import { askFor, backoffMs, readAnswer } from "../../agent/setup/download_plan.ts";
 import { manifestOf } from "../helpers/pack_manifest.ts";
@@ -113,7 +113,7 @@ test("the waits grow and stay below a bound", () => {
 });
 
 const manifest = (generation: string, sha256: string): PackManifest =>
-  manifestOf([{ name: memberNames.data, size: 1, sha256 }], { generation });
+  manifestOf([{ name: memberNames.data, size: 1, head: 1, sha256 }], { generation });
 
 /** A zip that says of itself what a pack says, with so much data in it. */
 async function writePack(path: string, generation: string, bytes: number): Promise<void> {

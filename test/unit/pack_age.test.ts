@@ -103,6 +103,18 @@ test("another key is told apart from damage", async () => {
   await assert.rejects(opened(Buffer.concat([bytes, Buffer.from("more")])), "something appended");
 });
 
+test("the head comes first and whole, and is another one each time", async () => {
+  const heads = new Set<string>();
+  for (let n = 0; n < 3; n++) {
+    const made = encrypt(key, pieces(plain, 65_536));
+    const { value: head } = await made.next();
+    assert.match(Buffer.from(head!).toString("latin1"), /^age-encryption.org\/v1\n[^]*\n--- [^\n]*\n[^]{16}$/);
+    heads.add(Buffer.from(head!).toString("hex"));
+    await made.return(undefined);
+  }
+  assert.equal(heads.size, 3);
+});
+
 test("the manifest's code fits this key and these bytes only", () => {
   const bytes = Buffer.from('{"format":"hapair pack"}');
   const mac = manifestMac(key, bytes);
@@ -113,7 +125,8 @@ test("the manifest's code fits this key and these bytes only", () => {
 });
 
 test("a manifest of another version is told so, one that is malformed names the place", () => {
-  assert.throws(() => parseManifest('{"version":2}', "p.zip"), /its pack format is 2, this agent reads 1/);
+  assert.throws(() => parseManifest('{"version":3}', "p.zip"), /its pack format is 3, this agent reads 1 and 2/);
+  assert.throws(() => parseManifest('{"version":0}', "p.zip"), /its pack format is 0, this agent reads 1 and 2/);
   assert.throws(() => parseManifest('{"version":1}', "p.zip"), /manifest.json is malformed at format/);
   assert.throws(() => parseManifest("[", "p.zip"), /manifest.json is no JSON/);
 });

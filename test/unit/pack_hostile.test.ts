@@ -79,7 +79,20 @@ test("the pack that all others differ from is good", async () => {
   untouched("good");
 });
 
-test("each member altered at its beginning, in its middle, at its end, or cut", async () => {
+for (const format of [1, 2] as const) {
+  test(`format ${format}: each member altered at its beginning, in its middle, at its end, or cut`, async () => {
+    await alterEach(await packMembers(key, { format }));
+  });
+}
+
+test("a pack of format 1 is read", async () => {
+  const extracted = await attempt(await zipOf(membersOf(await packMembers(key, { format: 1 }))), join(folder, "copy"));
+  rmSync(join(folder, "copy"), { recursive: true });
+  assert.ok(extracted.has("base/1/1259") && extracted.has("PG_VERSION"));
+  untouched("format 1");
+});
+
+async function alterEach(members: ReadonlyMap<string, Buffer>): Promise<void> {
   for (const [name, bytes] of members) {
     for (const at of [0, bytes.length >> 1, bytes.length - 1]) {
       // A line end after the code says nothing.
@@ -95,7 +108,7 @@ test("each member altered at its beginning, in its middle, at its end, or cut", 
     without.delete(name);
     await refused(`without ${name}`, await zipOf(membersOf(without)));
   }
-});
+}
 
 test("any bit changed and any length cut: refused, or the very same files", async () => {
   await fc.assert(
@@ -225,7 +238,9 @@ test("tars of one who has the key: nothing leaves the folder, and nothing is tak
     ["a segment of 8 GB", { tar: await promise(8_000_000_000, "pg_wal/000000010000000000000002") }, /WAL|malformed/],
     ["another backup's manifest", { manifest: { postgres: undefined } }, /malformed at postgres/],
     ["a manifest that lists nothing", { manifest: { members: [] } }, /does not list/],
-    ["another format", { manifest: { version: 2 } }, /its pack format is 2/],
+    ["another format", { manifest: { version: 3 } }, /its pack format is 3/],
+    ["sums of the older format", { manifest: { version: 1 } }, /malformed at members/],
+    ["the older format with sums of the newer one", { format: 1, manifest: { version: 2 } }, /malformed at members/],
     ["settings that are more than one line", { pair: { settings: { a: "1\nrestore_command = 'evil'" } } }, /malformed/],
   ];
   for (const [what, parts, says] of cases) await refused(what, await sealed(parts), says);

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { test } from "node:test";
 import { fromWebStream, Handover, pushedChunks, toWebStream } from "../../agent/pack/streams.ts";
-import { writeZip } from "../../agent/pack/zip_file.ts";
+import { writeZip } from "../../agent/pack/zip_writer.ts";
 
 const turn = () => new Promise((resolve) => setTimeout(resolve, 0));
 
