@@ -1,14 +1,20 @@
 // PostgreSQL's backup manifest: parsed, its own checksum verified. Pure.
 // https://www.postgresql.org/docs/current/backup-manifest-format.html
-// Never accepts a file without a SHA-256 checksum: what it lists is what a restored cluster is compared with.
+// Never accepts a file without a checksum: what it lists is what a restored cluster is compared with.
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import { type Lsn, parseLsn } from "../change/lsn.ts";
 
+/** Packs have CRC-32C; those of earlier versions of the agent SHA-256. */
+export type Algorithm = "CRC32C" | "SHA256";
+const digits: Readonly<Record<Algorithm, RegExp>> = { CRC32C: /^[0-9a-f]{8}$/, SHA256: /^[0-9a-f]{64}$/ };
+
 export interface BackupFile {
   readonly size: number;
-  readonly sha256: string;
+  readonly algorithm: Algorithm;
+  /** In hexadecimal digits; a CRC's bytes with the lowest first, as the server has them in memory. */
+  readonly checksum: string;
 }
 
 export interface BackupManifest {
@@ -36,7 +42,7 @@ const schema = z.object({
   })).length(1), // two would mean that the server was promoted during its own backup, which PostgreSQL refuses
 });
 
-/** Parses a manifest made with MANIFEST_CHECKSUMS 'SHA256'. Throws BackupManifestError. */
+/** Parses a manifest made with MANIFEST_CHECKSUMS 'CRC32C' or 'SHA256'. Throws BackupManifestError. */
 export function parseBackupManifest(bytes: Uint8Array): BackupManifest {
   verifyOwnChecksum(bytes);
   const result = schema.safeParse(JSON.parse(Buffer.from(bytes).toString("utf8")));
@@ -46,11 +52,12 @@ export function parseBackupManifest(bytes: Uint8Array): BackupManifest {
   const files = new Map<string, BackupFile>();
   for (const file of result.data.Files) {
     if (file.Path === undefined) throw new BackupManifestError("backup manifest has a file whose name is not UTF-8");
-    if (file["Checksum-Algorithm"] !== "SHA256" || !/^[0-9a-f]{64}$/.test(file.Checksum ?? "")) {
-      throw new BackupManifestError(`backup manifest has no SHA256 checksum for ${file.Path}`);
+    const { Checksum: checksum = "", "Checksum-Algorithm": algorithm } = file;
+    if ((algorithm !== "CRC32C" && algorithm !== "SHA256") || !digits[algorithm].test(checksum)) {
+      throw new BackupManifestError(`backup manifest has no CRC32C or SHA256 checksum for ${file.Path}`);
     }
     if (files.has(file.Path)) throw new BackupManifestError(`backup manifest lists ${file.Path} twice`);
-    files.set(file.Path, { size: file.Size, sha256: file.Checksum! });
+    files.set(file.Path, { size: file.Size, algorithm, checksum });
   }
   const range = result.data["WAL-Ranges"][0];
   return { files, timeline: range.Timeline, startLsn: lsnOf(range["Start-LSN"]), endLsn: lsnOf(range["End-LSN"]) };

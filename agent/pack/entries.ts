@@ -1,9 +1,11 @@
-// Compares the files in a pack's tar with PostgreSQL's backup manifest while they pass: name, kind, size, SHA-256,
+// Compares the files in a pack's tar with PostgreSQL's backup manifest while they pass: name, kind, size, checksum,
 // nothing missing, nothing that does not belong there. Touches no disk itself; a name that it passes on stays inside
 // the folder it is extracted to.
+import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
+import { createCRC32, type IHasher } from "hash-wasm";
 import { createTarDecoder } from "modern-tar";
-import { type BackupManifest, walSegments } from "./backup_manifest.ts";
+import { type Algorithm, type BackupManifest, walSegments } from "./backup_manifest.ts";
 import { fromWebStream, toWebStream } from "./streams.ts";
 
 /** Takes the files; each `write` is awaited. */
@@ -32,6 +34,9 @@ export function safePath(name: string): string {
 
 const walFile = /^pg_wal\/(?:([0-9A-F]{24})|[0-9A-F]{8}\.history|archive_status\/[0-9A-F]{8}[0-9A-F.a-z]*\.done)$/;
 
+/** Castagnoli's polynomial, reversed: https://www.rfc-editor.org/rfc/rfc3720#section-12.1 */
+const crc32c = 0x82f63b78;
+
 /** PostgreSQL's own bound; what is not in the manifest has no other. */
 const mostSegmentBytes = 1 << 30;
 
@@ -44,6 +49,7 @@ export async function checkEntries(
   const seen = new Set<string>();
   const wal = new Map<string, number>();
   let bytes = 0;
+  const crc = await createCRC32(crc32c);
   const decoder = createTarDecoder({ strict: true });
   const reader = toWebStream(tar).pipeThrough(decoder as ReadableWritablePair<TarEntry, Uint8Array>).getReader();
   try {
@@ -66,8 +72,9 @@ export async function checkEntries(
         throw new EntryError(`${path} has ${entry.header.size} bytes instead of ${expected.size}`);
       }
       if (segment && entry.header.size > mostSegmentBytes) throw new EntryError(`${path} is too large for WAL`);
-      const sum = await copy(entry, await sink.file(path));
-      if (expected && sum !== expected.sha256) throw new EntryError(`${path} does not fit its checksum`);
+      const sum = expected && startSum(expected.algorithm, crc);
+      await copy(entry, await sink.file(path), sum);
+      if (expected && sum?.digest() !== expected.checksum) throw new EntryError(`${path} does not fit its checksum`);
       if (segment?.[1]) wal.set(segment[1], entry.header.size);
       bytes += entry.header.size;
     }
@@ -84,12 +91,30 @@ interface TarEntry {
   body: ReadableStream<Uint8Array>;
 }
 
-async function copy(entry: TarEntry, to: Awaited<ReturnType<EntrySink["file"]>>): Promise<string> {
+interface Sum {
+  update(chunk: Uint8Array): void;
+  /** In the form of BackupFile.checksum. */
+  digest(): string;
+}
+
+/** `crc` counts one file at a time. */
+function startSum(algorithm: Algorithm, crc: IHasher): Sum {
+  if (algorithm === "CRC32C") {
+    crc.init();
+    return {
+      update: (chunk) => void crc.update(chunk),
+      digest: () => Buffer.from(crc.digest("binary")).reverse().toString("hex"),
+    };
+  }
   const hash = createHash("sha256");
+  return { update: (chunk) => void hash.update(chunk), digest: () => hash.digest("hex") };
+}
+
+async function copy(entry: TarEntry, to: Awaited<ReturnType<EntrySink["file"]>>, sum?: Sum): Promise<void> {
   let size = 0;
   try {
     for await (const chunk of fromWebStream(entry.body)) {
-      hash.update(chunk);
+      sum?.update(chunk);
       size += chunk.length;
       await to.write(chunk);
     }
@@ -97,7 +122,6 @@ async function copy(entry: TarEntry, to: Awaited<ReturnType<EntrySink["file"]>>)
     await to.close();
   }
   if (size !== entry.header.size) throw new EntryError(`${entry.header.name} ends after ${size} bytes`);
-  return hash.digest("hex");
 }
 
 // WAL is not in the manifest (PostgreSQL checks it record by record), but recovery needs all of it.

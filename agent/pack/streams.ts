@@ -1,21 +1,26 @@
 // Small joints between node's streams, web streams and async iteration, all with back-pressure.
-// Nothing here may hold more than a chunk or two.
+// Nothing here may hold more than a chunk or two, but for what a server pushes, and that within its bound.
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import type { Readable } from "node:stream";
+
+/** So much may wait for its reader, so that who makes it need not stop at every chunk. */
+const mostQueuedBytes = 1 * 1024 * 1024;
 
 /**
  * The chunks of a node stream one by one, as they were pushed. (Iterating over the stream itself may join chunks, and
  * with replication messages the borders are the meaning.)
  */
-export async function* pushedChunks(stream: Readable): AsyncGenerator<Buffer> {
+export async function* pushedChunks(stream: Readable, mostBytes = mostQueuedBytes): AsyncGenerator<Buffer> {
   const queue: Buffer[] = [];
+  let queuedBytes = 0;
   let ended = false;
   let failure: Error | null = null;
   let wake = () => {};
   stream.on("data", (chunk: Buffer) => {
     queue.push(chunk);
-    stream.pause();
+    queuedBytes += chunk.length;
+    if (queuedBytes >= mostBytes) stream.pause();
     wake();
   });
   stream.on("end", () => (ended = true, wake()));
@@ -23,8 +28,10 @@ export async function* pushedChunks(stream: Readable): AsyncGenerator<Buffer> {
   stream.on("close", () => (ended = true, wake()));
   while (true) {
     const chunk = queue.shift();
-    if (chunk) yield chunk;
-    else if (failure) throw failure;
+    if (chunk) {
+      queuedBytes -= chunk.length;
+      yield chunk;
+    } else if (failure) throw failure;
     else if (ended) return;
     else {
       const woken = new Promise<void>((resolve) => wake = resolve);

@@ -83,8 +83,8 @@ test("nothing is read far ahead, and who leaves early leaves nothing behind", as
   })();
   let taken = 0;
   for await (const _chunk of encrypt(key, endless)) {
-    assert.ok(made <= taken + 10, `${made} read, ${taken} taken`);
-    if (++taken === 50) break;
+    assert.ok(made <= taken + 40, `${made} read, ${taken} taken`);
+    if (++taken === 200) break;
   }
   assert.ok(left);
 });

@@ -51,12 +51,37 @@ async function* inChunks(bytes: Uint8Array, size = 1000): AsyncGenerator<Uint8Ar
   for (let at = 0; at < bytes.length; at += size) yield await Promise.resolve(bytes.subarray(at, at + size));
 }
 
-async function check(entries: TarEntry[], change: (tar: Uint8Array) => Uint8Array = (tar) => tar) {
-  return await checkEntries(inChunks(change(await packTar(entries)), 50_000), manifest);
+async function check(
+  entries: TarEntry[],
+  change: (tar: Uint8Array) => Uint8Array = (tar) => tar,
+  against = manifest,
+) {
+  return await checkEntries(inChunks(change(await packTar(entries)), 50_000), against);
 }
 
 test("a tar that is as the manifest says", async () => {
   assert.deepEqual(await check(good), { files: 7, bytes: 9009 + 2 * segment });
+});
+
+test("CRC-32C, as the server lists it, and SHA-256 beside each other", async () => {
+  // The check value of https://www.rfc-editor.org/rfc/rfc3720#appendix-B.4 for 32 bytes of zeros, and the catalogues' for
+  // 123456789.
+  const sums: Record<string, string> = { zeros: "aa36918a", digits: "839206e3", nothing: "00000000" };
+  const contents: Record<string, string> = { zeros: "\0".repeat(32), digits: "123456789", nothing: "" };
+  const listing = (change: Record<string, string> = {}) =>
+    parseBackupManifest(manifestText({ ...listed, ...contents }, (d) => {
+      for (const file of d.Files as Record<string, unknown>[]) {
+        const sum = { ...sums, ...change }[String(file.Path)];
+        if (sum !== undefined) Object.assign(file, { "Checksum-Algorithm": "CRC32C", Checksum: sum });
+      }
+    }));
+  const all = [...good, ...Object.entries(contents).map(([name, body]) => file(name, body))];
+  assert.equal((await check(all, undefined, listing())).files, 10);
+  await assert.rejects(check(all, undefined, listing({ digits: "839206e4" })), /digits does not fit its checksum/);
+  await assert.rejects(check(all, undefined, listing({ nothing: "00000001" })), /nothing does not fit its checksum/);
+  const altered = all.map((entry) => entry.header.name === "zeros" ? file("zeros", "\0".repeat(31) + "x") : entry);
+  await assert.rejects(check(altered, undefined, listing()), /zeros does not fit its checksum/);
+  assert.throws(() => listing({ zeros: sums.zeros.repeat(8) }), /no CRC32C or SHA256 checksum for zeros/);
 });
 
 const without = (name: string) => good.filter((entry) => entry.header.name !== name);
@@ -124,11 +149,18 @@ const malformed: [string, Buffer, RegExp][] = [
     /malformed at Postgre/,
   ],
   [
-    "with weak checksums",
+    "with checksums that nobody asked for",
     manifestText(listed, (d) => {
-      (d.Files as Record<string, unknown>[])[0]["Checksum-Algorithm"] = "CRC32C";
+      (d.Files as Record<string, unknown>[])[0]["Checksum-Algorithm"] = "SHA224";
     }),
-    /no SHA256 checksum for PG_VERSION/,
+    /no CRC32C or SHA256 checksum for PG_VERSION/,
+  ],
+  [
+    "without checksums",
+    manifestText(listed, (d) => {
+      delete (d.Files as Record<string, unknown>[])[0].Checksum;
+    }),
+    /no CRC32C or SHA256 checksum for PG_VERSION/,
   ],
   [
     "with a name that is not UTF-8",

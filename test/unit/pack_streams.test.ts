@@ -47,10 +47,11 @@ test("pushed chunks keep their borders, and the source is read no faster than th
     },
   });
   let taken = 0;
-  for await (const chunk of pushedChunks(source)) {
+  for await (const chunk of pushedChunks(source, 20)) {
     assert.equal(chunk.toString(), `chunk ${++taken}`);
     await turn();
-    assert.ok(pushed <= taken + 4, `${pushed} pushed, ${taken} taken`);
+    // Three chunks are 20 bytes and more; the source has its own.
+    assert.ok(pushed <= taken + 7, `${pushed} pushed, ${taken} taken`);
   }
   assert.equal(taken, 100);
 });
