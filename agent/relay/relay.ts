@@ -223,7 +223,7 @@ export class Relay {
       const now = performance.now();
       // The walsender sends change by change; a few of a transaction that goes on are not worth a write.
       if (out.bytes >= writeBytes) write();
-      else if (out.bytes > 0 && !filter.passing) {
+      else if (out.bytes > 0 && !filter.passing && !behind) {
         if (now - written >= writeEveryMs) write();
         else later ??= setTimeout(write, writeEveryMs);
       }
@@ -250,6 +250,8 @@ export class Relay {
     if (later) clearTimeout(later);
     if (resting) clearTimeout(resting);
     signal?.removeEventListener("abort", close);
+    // Nobody can read it again where the server has died: what was read of it goes out all the same.
+    if (sink && !signal?.aborted) { while (out.bytes > 0) sink.write(out.take(pieceBytes)); }
     if (this.session === session) this.session = null;
     if (asked(failure)) return this.rowKeys.miss(failure);
     if (failure ?? ended) throw failure ?? ended;
