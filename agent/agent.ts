@@ -199,7 +199,14 @@ async function bringUp(home: Home, config: Config, down: Teardown): Promise<void
         log.info("the trusted certificates have changed: taken over");
         reload();
       }
+      // Before the generation is read: a new pack has a new one before it opens a join.
+      const join = peer.openJoin();
       view = await lookAt(sql);
+      if (join !== null && heartbeat.contact().report?.generation === view.generation) {
+        peer.endJoin(join);
+        reload();
+        log.info("the secondary runs what the newest pack was made for: nobody else may join with it");
+      }
       counted = await conflictCounts.look();
     } catch (error) {
       view = null;

@@ -10,7 +10,7 @@ import { UnreachableError } from "../errors.ts";
 import type { Home } from "../home.ts";
 import type { NodeReport } from "../report.ts";
 import { type Identity, readIdentity } from "../trust/certificates.ts";
-import { joinCertificatePath, pinnedPeer, pinPeer, tokenCertificatePath } from "../trust/join.ts";
+import { closeJoin, joinCertificatePath, pinnedPeer, pinPeer, tokenCertificatePath } from "../trust/join.ts";
 import { pinnedPeers } from "../trust/pins.ts";
 import { settleRenewal } from "../trust/renewal.ts";
 
@@ -113,6 +113,22 @@ export class Peer {
     pinPeer(this.home, request.certificate);
     this.close();
     return { pinned: true, name };
+  }
+
+  /** The certificate that a secondary may join with; null where no join is open. */
+  openJoin(): string | null {
+    const path = joinCertificatePath(this.home);
+    return this.pinned && existsSync(path) ? readFileSync(path, "utf8") : null;
+  }
+
+  /**
+   * The peer that is pinned runs what the pack of this join was made for: it came in without it, as it was known before,
+   * and nobody else is to. Leaves a join alone that was opened since.
+   */
+  endJoin(certificate: string): void {
+    if (this.openJoin() !== certificate) return;
+    closeJoin(this.home);
+    this.trusted = this.trustedNow();
   }
 
   /** How much of the peer's WAL has not come here yet, in bytes; null if it is not known. */

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { makeJoinIdentity } from "../../agent/trust/certificates.ts";
 import { waitEqual } from "../helpers/equality.ts";
 import { makePair, waitSteady } from "../helpers/pair.ts";
 import { scopedTest } from "../helpers/scope.ts";
@@ -88,4 +89,11 @@ scopedTest("agent reseed", async (scope) => {
   assert.equal((await renewed()).own.fingerprint, before.next.fingerprint);
   await primary.app(pair.target)`INSERT INTO item VALUES (1000, 'after the reseed')`;
   await waitEqual(primary.superuser, secondary.superuser);
+
+  // However a join was left open, it is over once the secondary is the one that the newest pack was made for.
+  const opened = join(primary.home, "conf", "tls", "trust", "join.crt");
+  assert.ok(!existsSync(opened), "the join of the reseed is over");
+  writeFileSync(opened, (await makeJoinIdentity()).cert);
+  await waitFor(() => !existsSync(opened), { what: "the end of a join that nobody needs", deadlineMs: 30_000 });
+  await waitSteady(pair);
 }, { timeoutMs: 400_000 });
