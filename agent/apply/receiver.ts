@@ -105,6 +105,7 @@ export class Receiver {
   async readApplied(sql: Sql): Promise<void> {
     if (this.applied > 0n) return;
     const [{ applied }] = await sql`SELECT applied_lsn::text AS applied FROM ha.progress`;
+    if (parseLsn(applied) === 0n) return; // asked again with every look: nothing may be written for that
     // An earlier agent may have committed it without waiting for the disk; this commit waits.
     await sql.begin(async (tx) => {
       await tx`SET LOCAL synchronous_commit = local`;

@@ -60,6 +60,8 @@ scopedTest("a losing version is put back and replicates; refusals name the peer"
   assert.deepEqual([overruled.table, overruled.key, overruled.winner], ["login", { id: "1" }, "primary"]);
   assert.deepEqual([orphan.table, orphan.key, orphan.quarantined], ["file", { id: "7" }, true]);
   for (const node of [primary, secondary]) {
+    // They are counted with the next look at the database.
+    await node.waitStatus("with both conflicts", ({ conflicts }) => conflicts.total === 2);
     const status = await node.status();
     assert.deepEqual(status.conflicts, { total: 2, unreviewed: 2, quarantined: 1 });
     const alert = status.alerts.find(({ name }) => name === "quarantine");

@@ -84,8 +84,9 @@ scopedTest("overlapping changes: the last update wins and every conflict is logg
   assert.equal(of(4)[0].kind, "update_deleted");
   assert.equal(of(5)[0].kind, "delete_origin_differs");
   assert.ok(here.every((conflict) => conflict.policy && conflict.why), "each says its policy and why");
-  assert.equal((await primary.status()).conflicts.total, here.length);
-  assert.equal((await secondary.status()).conflicts.total, here.length);
+  for (const node of [primary, secondary]) {
+    await node.waitStatus("with every conflict counted", ({ conflicts }) => conflicts.total === here.length);
+  }
 
   // What one saw of the other is no conflict, however soon it comes.
   for (let turn = 0; turn < 3; turn++) await a`UPDATE doc SET n = n + 1`;
