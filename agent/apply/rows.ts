@@ -65,10 +65,14 @@ export function matches(shape: RowShape, parameter: string): string {
 export const valueOf = (column: { readonly name: string; readonly typeName: string }, parameter: string): string =>
   `(${parameter}::jsonb->>${literal(column.name)})::${column.typeName}`;
 
-/** What is selected of the row `t` whose commit record is `w` (see rowHere). */
+/**
+ * What is selected of the row `t` (see rowHere). Nothing of it may come from another item of FROM: where the lock on the
+ * row was waited for, PostgreSQL computes the list anew from the row as it is then, but keeps what FROM gave before.
+ */
 function standing(shape: RowShape): string {
-  return `t.xmin::text AS xid, w.ha_origin::text AS origin, ` +
-    `${microsecondsOf("w.ha_time")} AS time, ` +
+  const commit = "(pg_xact_commit_timestamp_origin(t.xmin))";
+  return `t.xmin::text AS xid, ${commit}."roident"::text AS origin, ` +
+    `${microsecondsOf(`${commit}."timestamp"`)} AS time, ` +
     `${imageOf("t", shape.columns)} AS image, ${keyBytesOf("t", shape.keys)} AS key_bytes`;
 }
 
@@ -77,9 +81,7 @@ function standing(shape: RowShape): string {
  * nothing qualifies mean columns of `t`: expressions of indexes are written so.
  */
 export function selectRows(shape: RowShape): string {
-  return `SELECT ${
-    standing(shape)
-  } FROM ONLY ${shape.target} t, LATERAL pg_xact_commit_timestamp_origin(t.xmin) w(ha_time, ha_origin) `;
+  return `SELECT ${standing(shape)} FROM ONLY ${shape.target} t `;
 }
 
 /** Locks the row of the image `$1`. */
