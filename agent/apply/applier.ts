@@ -9,7 +9,7 @@ import type { Sql } from "../postgres/connect.ts";
 import { BatchWriter } from "./batch_writer.ts";
 import { BulkWriter } from "./bulk.ts";
 import type { ConflictEntry } from "./conflict_log.ts";
-import type { Batch, Inbox, Op } from "./inbox.ts";
+import { type Batch, type Inbox, latestCommit, type Op } from "./inbox.ts";
 import { KnownConstraints } from "./known_constraints.ts";
 import { newValues, prepareRehearsal, rehearsedValues } from "./new_values.ts";
 import { Outcomes } from "./outcomes.ts";
@@ -143,8 +143,8 @@ export class Applier {
    */
   async apply(batch: Batch, waits: () => boolean): Promise<boolean> {
     await this.write(batch);
-    if (batch.ended.length === 0) return true;
-    const { commitTime } = batch.ended.at(-1)!.begin;
+    const commitTime = latestCommit(batch.ended);
+    if (commitTime === null) return true;
     const flushes = waits();
     await this.commit(batch.position, batch.seen, commitTime, flushes);
     while (await this.outcomes.contradicted()) {

@@ -72,6 +72,16 @@ export interface Batch {
   readonly idle: boolean;
 }
 
+/**
+ * When the latest of these transactions was committed. That need not be the last of them: what the peer adds to a transaction
+ * of ours that it applies has the time of ours.
+ */
+export function latestCommit(ended: readonly SourceTransaction[]): bigint | null {
+  let latest: bigint | null = null;
+  for (const { begin: { commitTime } } of ended) if (latest === null || commitTime > latest) latest = commitTime;
+  return latest;
+}
+
 export interface InboxLimits {
   maxOps: number;
   maxBytes: number;

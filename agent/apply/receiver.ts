@@ -9,7 +9,7 @@ import { timeToMs } from "../change/pgoutput.ts";
 import { reason } from "../errors.ts";
 import { errorCode, type Sql } from "../postgres/connect.ts";
 import { Applier, type ApplierDeps, takeOrigin } from "./applier.ts";
-import { type Batch, Inbox } from "./inbox.ts";
+import { type Batch, Inbox, latestCommit } from "./inbox.ts";
 import { collectMs, oneAtATime, waitsForDisk } from "./pace.ts";
 import { SchemaMismatch } from "./plan.ts";
 
@@ -293,21 +293,21 @@ export class Receiver {
       if (this.careful > 0) this.careful--;
       if (!batch.commits) continue;
       this.transactions += batch.ended.length;
-      const last = batch.ended.at(-1);
-      if (last) this.lagSeconds = Math.max(0, (Date.now() - timeToMs(last.begin.commitTime)) / 1000);
-      if (last) unrecorded = null;
+      const last = latestCommit(batch.ended);
+      if (last !== null) this.lagSeconds = Math.max(0, (Date.now() - timeToMs(last)) / 1000);
+      if (last !== null) unrecorded = null;
       else if (!batch.idle) unrecorded = batch;
       this.deps.onTrouble(null);
       if (!flushed) {
         unflushed = batch;
         continue;
       }
-      if (last) {
+      if (last !== null) {
         unflushed = null;
         flushedAt = performance.now();
       }
       // Without data there is nothing durable to tell of yet, but what the peer has seen counts at once.
-      this.progressed(last ? batch.position : this.applied, batch.seen, batch.idle);
+      this.progressed(last !== null ? batch.position : this.applied, batch.seen, batch.idle);
     }
   }
 

@@ -121,7 +121,8 @@ export async function runWrite(
     });
   } catch (error) {
     const code = errorCode(error) ?? "";
-    if (/^(23|25006|42501|HA0)/.test(code)) return null;
+    // A deadlock: after some in a row it is the application that gives way.
+    if (/^(23|25006|40P01|42501|HA0)/.test(code)) return null;
     if (!/^(57|08|CONNECTION|ECONN)/.test(code)) throw error;
     note(false);
     return null;
