@@ -258,7 +258,10 @@ export class Receiver {
     let takenAt = 0;
     while (!signal.aborted) {
       if (!inbox.ready) {
-        if (unflushed && !applier.inTransaction) await flush(unflushed);
+        if (unflushed && !applier.inTransaction) {
+          await flush(unflushed);
+          continue; // something may have come meanwhile
+        }
         this.busy = false;
         if (failure) throw failure;
         await woken(unrecorded ? idleRecordMs : null);

@@ -69,6 +69,8 @@ export class Relay {
   private peerProgress: Lsn = 0n;
   private idlePosition: Lsn = 0n;
   private readonly marks = new Map<string, () => void>();
+  /** Told of each session that begins. */
+  private readonly begun = new Set<() => void>();
   private readonly rowKeys: RowKeys;
 
   constructor(private readonly deps: RelayDeps) {
@@ -103,13 +105,31 @@ export class Relay {
     this.confirm();
   }
 
-  /** Resolves when every transaction committed before this call has been noted. */
+  /**
+   * Resolves when every transaction committed before this call has been noted. For each session that begins meanwhile there
+   * is another mark: the slot may have been made anew (for a new pack), and then it never had the first.
+   */
   async noted(): Promise<void> {
-    const text = randomUUID();
-    const passed = new Promise<void>((resolve) => this.marks.set(text, resolve));
-    const adopt = await this.deps.mark(text);
-    await passed;
-    adopt();
+    const texts: string[] = [];
+    let again = () => {};
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const mark = async () => {
+          const text = randomUUID();
+          texts.push(text);
+          const passed = new Promise<void>((pass) => this.marks.set(text, pass));
+          const adopt = await this.deps.mark(text);
+          await passed;
+          adopt();
+        };
+        again = () => void mark().then(resolve, reject);
+        this.begun.add(again);
+        again();
+      });
+    } finally {
+      this.begun.delete(again);
+      for (const text of texts) this.marks.delete(text);
+    }
   }
 
   /** Reads the tables' keys again: call it now and then, as keys are added to tables. */
@@ -243,6 +263,7 @@ export class Relay {
     session = await this.deps.openSession(this.acknowledged, onChunk);
     if (paused) session.pause();
     this.session = session;
+    for (const tell of this.begun) tell();
     const close = () => void session?.close();
     signal?.addEventListener("abort", close);
     if (failure || this.stopped || signal?.aborted || (!sink && this.serving)) close();

@@ -20,6 +20,7 @@ async function serving() {
   let takes = true;
   let drain = () => {};
   const unused = () => {};
+  let marks = 0;
   const relay = new Relay({
     role: "primary",
     openSession: (_confirmed, onChunk) => {
@@ -34,7 +35,10 @@ async function serving() {
       queueMicrotask(() => opened());
       return Promise.resolve(session);
     },
-    mark: () => Promise.resolve(unused),
+    mark: () => {
+      marks++;
+      return Promise.resolve(unused);
+    },
     ledger: {
       noteCommit: unused,
       noteVerdict: unused,
@@ -65,6 +69,7 @@ async function serving() {
     feed: (chunk: Buffer) => feed(chunk),
     die: () => die(new Error("the server is gone")),
     drain: () => drain(),
+    marked: () => marks,
     receiverTakes: (value: boolean) => void (takes = value),
     bytes: () => Buffer.concat(taken),
     state: () => ({ paused: isPaused, ended }),
@@ -116,5 +121,20 @@ test("what was read before the server was gone is sent", async () => {
   await assert.rejects(side.served, /the server is gone/);
   assert.ok(side.state().ended);
   assert.deepEqual(side.bytes(), Buffer.concat([startSent, row, row, row, make.xlog(make.commit(10n, 20n))]));
+  await side.relay.stop();
+});
+
+test("what waits for a mark asks anew with each session: the slot may have been made anew without it", async () => {
+  const side = await serving();
+  const marked = side.marked();
+  let noted = false;
+  void side.relay.noted().then(() => noted = true);
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.equal(side.marked(), marked + 1);
+  side.die();
+  await assert.rejects(side.served, /the server is gone/);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.ok(side.marked() > marked + 1, "another mark for the next session");
+  assert.equal(noted, false);
   await side.relay.stop();
 });
