@@ -9,7 +9,7 @@ import type { Sql } from "../postgres/connect.ts";
 import { BatchWriter } from "./batch_writer.ts";
 import { BulkWriter } from "./bulk.ts";
 import type { ConflictEntry } from "./conflict_log.ts";
-import { type Batch, type Inbox, latestCommit, type Op } from "./inbox.ts";
+import type { Batch, Inbox, Op } from "./inbox.ts";
 import { KnownConstraints } from "./known_constraints.ts";
 import { newValues, prepareRehearsal, rehearsedValues } from "./new_values.ts";
 import { Outcomes } from "./outcomes.ts";
@@ -143,14 +143,14 @@ export class Applier {
    */
   async apply(batch: Batch, waits: () => boolean): Promise<boolean> {
     await this.write(batch);
-    const commitTime = latestCommit(batch.ended);
-    if (commitTime === null) return true;
+    const { committedAt } = batch;
+    if (committedAt === null) return true;
     const flushes = waits();
-    await this.commit(batch.position, batch.seen, commitTime, flushes);
+    await this.commit(batch.position, batch.seen, committedAt, flushes);
     while (await this.outcomes.contradicted()) {
       await this.begin();
       await this.outcomes.flush(true);
-      await this.commit(batch.position, batch.seen, commitTime);
+      await this.commit(batch.position, batch.seen, committedAt);
     }
     return flushes;
   }

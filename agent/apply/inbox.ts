@@ -70,13 +70,14 @@ export interface Batch {
   readonly seen: Lsn;
   /** Nothing but idle progress of the peer's. */
   readonly idle: boolean;
+  /**
+   * When the latest of `ended` was committed; null if none ends here. That need not be the last of them: what the peer adds
+   * to a transaction of ours that it applies has the time of ours.
+   */
+  readonly committedAt: bigint | null;
 }
 
-/**
- * When the latest of these transactions was committed. That need not be the last of them: what the peer adds to a transaction
- * of ours that it applies has the time of ours.
- */
-export function latestCommit(ended: readonly SourceTransaction[]): bigint | null {
+function latestCommit(ended: readonly SourceTransaction[]): bigint | null {
   let latest: bigint | null = null;
   for (const { begin: { commitTime } } of ended) if (latest === null || commitTime > latest) latest = commitTime;
   return latest;
@@ -172,6 +173,7 @@ export class Inbox {
       position: this.position,
       seen: this.endedSeen(),
       idle: this.ended.length === 0 && count === 0 && this.idle,
+      committedAt: latestCommit(this.ended),
     };
     this.ops = rest;
     this.bytes = rest.reduce((sum, op) => sum + sizeOf(op), 0);
@@ -189,7 +191,15 @@ export class Inbox {
     const ops = this.ops.splice(0, count);
     this.endedOps -= count;
     for (const op of ops) this.bytes -= sizeOf(op);
-    return { ops, ended: [first], commits: true, position: first.endLsn, seen: first.seen, idle: false };
+    return {
+      ops,
+      ended: [first],
+      commits: true,
+      position: first.endLsn,
+      seen: first.seen,
+      idle: false,
+      committedAt: first.begin.commitTime,
+    };
   }
 
   /** A `seen` that came before a transaction still open counts with that transaction, not before. */

@@ -9,7 +9,7 @@ import { timeToMs } from "../change/pgoutput.ts";
 import { reason } from "../errors.ts";
 import { errorCode, type Sql } from "../postgres/connect.ts";
 import { Applier, type ApplierDeps, takeOrigin } from "./applier.ts";
-import { type Batch, Inbox, latestCommit } from "./inbox.ts";
+import { type Batch, Inbox } from "./inbox.ts";
 import { collectMs, oneAtATime, waitsForDisk } from "./pace.ts";
 import { SchemaMismatch } from "./plan.ts";
 
@@ -296,21 +296,22 @@ export class Receiver {
       if (this.careful > 0) this.careful--;
       if (!batch.commits) continue;
       this.transactions += batch.ended.length;
-      const last = latestCommit(batch.ended);
-      if (last !== null) this.lagSeconds = Math.max(0, (Date.now() - timeToMs(last)) / 1000);
-      if (last !== null) unrecorded = null;
-      else if (!batch.idle) unrecorded = batch;
+      const { committedAt } = batch;
+      if (committedAt !== null) {
+        this.lagSeconds = Math.max(0, (Date.now() - timeToMs(committedAt)) / 1000);
+        unrecorded = null;
+      } else if (!batch.idle) unrecorded = batch;
       this.deps.onTrouble(null);
       if (!flushed) {
         unflushed = batch;
         continue;
       }
-      if (last !== null) {
+      if (committedAt !== null) {
         unflushed = null;
         flushedAt = performance.now();
       }
       // Without data there is nothing durable to tell of yet, but what the peer has seen counts at once.
-      this.progressed(last !== null ? batch.position : this.applied, batch.seen, batch.idle);
+      this.progressed(committedAt !== null ? batch.position : this.applied, batch.seen, batch.idle);
     }
   }
 

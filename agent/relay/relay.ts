@@ -111,25 +111,27 @@ export class Relay {
    */
   async noted(): Promise<void> {
     const texts: string[] = [];
-    let again = () => {};
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const mark = () => {
+      const text = randomUUID();
+      texts.push(text);
+      this.markPassed(text).then(resolve, reject);
+    };
+    this.begun.add(mark);
+    mark();
     try {
-      await new Promise<void>((resolve, reject) => {
-        const mark = async () => {
-          const text = randomUUID();
-          texts.push(text);
-          const passed = new Promise<void>((pass) => this.marks.set(text, pass));
-          const adopt = await this.deps.mark(text);
-          await passed;
-          adopt();
-        };
-        again = () => void mark().then(resolve, reject);
-        this.begun.add(again);
-        again();
-      });
+      await promise;
     } finally {
-      this.begun.delete(again);
+      this.begun.delete(mark);
       for (const text of texts) this.marks.delete(text);
     }
+  }
+
+  private async markPassed(text: string): Promise<void> {
+    const passed = new Promise<void>((resolve) => this.marks.set(text, resolve));
+    const adopt = await this.deps.mark(text);
+    await passed;
+    adopt();
   }
 
   /** Reads the tables' keys again: call it now and then, as keys are added to tables. */

@@ -61,8 +61,7 @@ scopedTest("a losing version is put back and replicates; refusals name the peer"
   assert.deepEqual([orphan.table, orphan.key, orphan.quarantined], ["file", { id: "7" }, true]);
   for (const node of [primary, secondary]) {
     // They are counted with the next look at the database.
-    await node.waitStatus("with both conflicts", ({ conflicts }) => conflicts.total === 2);
-    const status = await node.status();
+    const status = await node.waitStatus("with both conflicts", ({ conflicts }) => conflicts.total === 2);
     assert.deepEqual(status.conflicts, { total: 2, unreviewed: 2, quarantined: 1 });
     const alert = status.alerts.find(({ name }) => name === "quarantine");
     assert.match(alert?.message ?? "", /^1 row was .* Try: agent conflicts list --unreviewed$/);
@@ -90,8 +89,7 @@ scopedTest("a losing version is put back and replicates; refusals name the peer"
   assert.equal((await secondary.superuser`SELECT word FROM login WHERE id = 1`)[0].word, "geheim");
   assert.equal((await secondary.superuser`SELECT count(*)::int AS n FROM file WHERE id = 7 AND folder = 2`)[0].n, 1);
   for (const node of [primary, secondary]) {
-    await node.waitStatus("without unreviewed conflicts", ({ conflicts }) => conflicts.unreviewed === 0);
-    const status = await node.status();
+    const status = await node.waitStatus("without unreviewed conflicts", ({ conflicts }) => conflicts.unreviewed === 0);
     assert.deepEqual(status.conflicts, { total: 2, unreviewed: 0, quarantined: 0 });
     assert.ok(!status.alerts.some(({ name }) => name === "quarantine"));
     assert.deepEqual(await list(node, "--unreviewed"), []);

@@ -7,6 +7,7 @@ import { selectManyForUpdate } from "../../agent/apply/row_sets.ts";
 import { lockRow, type RowHere, rowHere, type RowShape } from "../../agent/apply/rows.ts";
 import { readUniqueRules } from "../../agent/postgres/constraints.ts";
 import type { Sql } from "../../agent/postgres/connect.ts";
+import { microsecondsOf } from "../../agent/postgres/times.ts";
 import { applierSession, readShape } from "../helpers/applier_session.ts";
 import { versions, withServer } from "../helpers/servers.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -51,9 +52,8 @@ for (const version of versions) {
           assert.equal(here?.image.v, "own");
           assert.equal(String(here?.writer.xid), xid);
           assert.equal(here?.own, true, "the application wrote it");
-          const [{ time }] = await app`
-            SELECT (extract(epoch FROM pg_xact_commit_timestamp(${xid}::text::xid) - '2000-01-01 00:00+00') * 1000000)::bigint::text
-              AS time`;
+          const committed = microsecondsOf("pg_xact_commit_timestamp($1::text::xid)");
+          const [{ time }] = await app.unsafe(`SELECT ${committed} AS time`, [xid]);
           assert.equal(String(here?.writer.commitTime), time);
         } finally {
           app.release();

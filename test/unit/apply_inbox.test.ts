@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { Buffer } from "node:buffer";
 import { test } from "node:test";
 import fc from "fast-check";
-import { Inbox, latestCommit } from "../../agent/apply/inbox.ts";
+import { Inbox } from "../../agent/apply/inbox.ts";
 import { DecodeError } from "../../agent/change/pgoutput.ts";
 import * as make from "../helpers/messages.ts";
 
@@ -60,8 +60,9 @@ test("a transaction is taken when its commit is there", () => {
 test("a batch is as old as its latest transaction, which need not be its last", () => {
   const inbox = opened(make.begin(90n, 7, 300n), row, make.commit(90n, 100n), make.begin(110n, 8, 200n), row);
   push(inbox, make.commit(110n, 120n));
-  assert.equal(latestCommit(inbox.take()!.ended), 300n);
-  assert.equal(latestCommit([]), null);
+  assert.equal(inbox.take()!.committedAt, 300n);
+  seen(inbox, 8n, 130n);
+  assert.equal(inbox.take()!.committedAt, null);
 });
 
 test("transactions that have ended make one batch; the one that is open stays", () => {
