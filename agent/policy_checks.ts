@@ -1,10 +1,10 @@
 // What is wrong with [merge] and [[table]] of agent.toml (and, asked for with it, with [[primary_only]]), seen with the
 // tables that there are. Pure: who asks decides whether to refuse (errors) or to alarm.
-import { posix } from "node:path";
 import type { Config, TableEntry } from "./config.ts";
 import { UsageError } from "./errors.ts";
-import { hasWildcard, list, noSuchTable, type PolicyProblem } from "./policy_problems.ts";
+import { list, noSuchTable, type PolicyProblem } from "./policy_problems.ts";
 import { checkPrimaryOnly } from "./primary_only.ts";
+import { hasWildcard, namesTable } from "./table_pattern.ts";
 import { entryFor, matches, needsKey, policyOfEntry, type TableFacts } from "./table_policies.ts";
 
 /** `[[table]] 2 (match = "vault.*")`, as the other errors about agent.toml name it. */
@@ -96,10 +96,7 @@ const saysOf = (config: Config, entry: TableEntry): string =>
 
 /** Does `wide` match whatever `narrow` may match? Tried with samples: never true for patterns that only overlap. */
 function covers(wide: string, narrow: string): boolean {
-  if (/[[\]{}]|[!+@]\(/.test(narrow)) return false;
-  return ["", "q", "q7_z9"].every((filling) =>
-    posix.matchesGlob(narrow.replaceAll("*", filling).replaceAll("?", "j"), wide)
-  );
+  return ["", "q", "q7_z9"].every((filling) => namesTable(wide, narrow.replaceAll("*", filling).replaceAll("?", "j")));
 }
 
 /** What an entry says that its tables cannot do. */

@@ -1,5 +1,6 @@
 // What a problem with the rules of agent.toml is, and the words that all of them share: how tables are named, which one
 // was meant. Pure.
+import { hasWildcard } from "./table_pattern.ts";
 import type { TableFacts } from "./table_policies.ts";
 
 export interface PolicyProblem {
@@ -8,9 +9,6 @@ export interface PolicyProblem {
   readonly message: string;
   readonly remedy: string;
 }
-
-/** Does it name tables by a pattern, which may wait for its tables? */
-export const hasWildcard = (match: string): boolean => /[*?[\]{}]|[!+@]\(/.test(match);
 
 /** So many tables are named in one message. */
 const named = 5;

@@ -1,8 +1,8 @@
 // Which [[table]] of agent.toml counts for a table, and what policy it comes to. Pure lookups, cheap enough for every
 // change; what the database enforces of policies is in postgres/objects.ts.
-import { posix } from "node:path";
 import type { Config, TableEntry } from "./config.ts";
 import type { RowPolicy, TablePolicy } from "./merge/policy.ts";
+import { namesTable } from "./table_pattern.ts";
 
 /** A table of the user's, as the catalog has it. */
 export interface TableFacts {
@@ -42,7 +42,7 @@ export const canBe = (
 
 /** Does the pattern name this table, or the partitioned table that it is a part of? */
 export function matches(match: string, label: string, root: string | null | undefined): boolean {
-  return posix.matchesGlob(label, match) || (!!root && posix.matchesGlob(root, match));
+  return namesTable(match, label) || (!!root && namesTable(match, root));
 }
 
 /** The first [[table]] that matches; undefined where only [merge] counts. */
