@@ -9,7 +9,7 @@ import type { Session } from "../../agent/wal/session.ts";
 import * as make from "../helpers/messages.ts";
 import { waitFor } from "../helpers/wait.ts";
 
-const aheadBytes = 16 << 20;
+const aheadBytes = 6 << 20;
 
 /** A relay that serves, its server played by `feed` and `die`, its receiver by `taken` and `drain`. */
 async function serving() {
