@@ -1,6 +1,6 @@
 // The patterns that name tables in agent.toml: `*` stands for any characters, `?` for one, all else for itself, as names may
 // hold whatever a path or a regular expression would take for a sign of its own ("a/b", "x[1]"). Pure.
-// Must never take longer than the two lengths multiplied, whatever is written: it is asked of every change's table.
+// Must never take longer than the two lengths multiplied, whatever is written: changes wait while it is asked.
 
 /** Does the pattern name this table, `schema.name`? */
 export function namesTable(pattern: string, label: string): boolean {
