@@ -3,6 +3,7 @@
 import postgres from "postgres";
 import { setTimeout as pause } from "node:timers/promises";
 import type { Sql } from "../../agent/postgres/connect.ts";
+import { within } from "./wait.ts";
 
 export interface ClientTarget {
   /** One host, or several that are tried in turn. */
@@ -33,23 +34,6 @@ export function openClient(
     onnotice: () => {},
     connection: { application_name: name },
   });
-}
-
-export class TimedOut extends Error {
-  readonly code = "TIMED_OUT";
-}
-
-/** Rejects after `ms`: a connection to a server that was killed may never answer. */
-async function within<T>(ms: number, work: Promise<T>): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, fail) => {
-    timer = setTimeout(() => fail(new TimedOut(`Cannot go on: no answer within ${ms} ms`)), ms);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** Whether a connection that was just made is to the kind of server that is looked for. */

@@ -6,9 +6,12 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
 import { processesOf, sendSignal } from "./processes.ts";
-import { waitFor } from "./wait.ts";
+import { waitFor, within } from "./wait.ts";
 
 type Closing = () => void | Promise<void>;
+
+/** A closing that never ends would hide what failed before it. */
+const closingMs = 20_000;
 
 /** Folders of scopes that are not closed yet: if the test run is ended in the middle, their processes end with it. */
 const openFolders = new Set<string>();
@@ -60,7 +63,7 @@ export class Scope {
     const problems: string[] = [];
     for (const { what, close } of this.#closings.reverse()) {
       try {
-        await close();
+        await within(closingMs, close());
       } catch (error) {
         problems.push(`closing ${what}: ${error instanceof Error ? error.message : error}`);
       }
@@ -111,6 +114,7 @@ export function scopedTest(
       await Promise.race([body(scope), late]);
     } catch (error) {
       failure = error ?? new Error("failed without an error");
+      console.error(failure);
       await scope.tellAccounts();
     }
     clearTimeout(timer);

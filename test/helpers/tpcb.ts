@@ -4,7 +4,8 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { errorCode, isUnreachable, type Sql } from "../../agent/postgres/connect.ts";
 import type { Transaction } from "../../agent/postgres/locks.ts";
-import { type ClientTarget, Follower, ReadOnlyServer, TimedOut } from "./follower.ts";
+import { type ClientTarget, Follower, ReadOnlyServer } from "./follower.ts";
+import { TimedOut } from "./wait.ts";
 
 export const accountsPerBranch = 1000;
 export const tellersPerBranch = 10;

@@ -35,3 +35,20 @@ export async function waitFor<T>(
     await pause(everyMs);
   }
 }
+
+export class TimedOut extends Error {
+  readonly code = "TIMED_OUT";
+}
+
+/** Rejects with TimedOut after `ms`; the work itself is not ended. A connection to a server that was killed may never answer. */
+export async function within<T>(ms: number, work: T | Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, fail) => {
+    timer = setTimeout(() => fail(new TimedOut(`Cannot go on: no answer within ${ms} ms`)), ms);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

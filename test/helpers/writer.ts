@@ -2,9 +2,9 @@
 // was acknowledged to it. Each tag is sent once; a lost connection or a refusal is counted, and it goes on.
 import { setTimeout as pause } from "node:timers/promises";
 import { errorCode, isUnreachable, type Sql } from "../../agent/postgres/connect.ts";
-import { ReadOnlyServer, TimedOut } from "./follower.ts";
+import { ReadOnlyServer } from "./follower.ts";
 import type { Scope } from "./scope.ts";
-import { waitFor } from "./wait.ts";
+import { TimedOut, waitFor } from "./wait.ts";
 
 /** The table that writers write into. */
 export const noteTable = "CREATE TABLE note (tag text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())";
