@@ -66,6 +66,12 @@ const connection: readonly Change[] = [
     from: "      initial && !initial.reserve && execute(initial)\n",
     to: "      initial.reserve ? initial.reserve(connection) : execute(initial)\n",
   },
+  {
+    // Given several hosts, the query that opens a connection is kept for the next host; but once it had been sent, the loss of
+    // the connection never settled it.
+    from: "    if (connection.queue === queues.connecting && options.host[retries + 1])\n",
+    to: "    if (initial && connection.queue === queues.connecting && options.host[retries + 1])\n",
+  },
 ];
 
 const copying: readonly Change[] = [

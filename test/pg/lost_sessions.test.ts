@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import postgres from "postgres";
 import type { Sql } from "../../agent/postgres/connect.ts";
 import { withServer } from "../helpers/servers.ts";
 
@@ -117,3 +118,29 @@ test("a reserved connection is had also after one was refused", { timeout: 60_00
     (await settled(sql.reserve())).value!.release();
   });
 });
+
+test(
+  "the first query of a connection settles, also where there is another host to try",
+  { timeout: 60_000 },
+  async () => {
+    await withServer(18, async (server) => {
+      const sql = server.pool();
+      await sql`CREATE ROLE app LOGIN PASSWORD 'app'`;
+      for (const count of [1, 2]) {
+        const hosts = Array(count).fill(`127.0.0.1:${server.cluster.port}`).join(",");
+        const app = postgres(`postgres://app:app@${hosts}/postgres?target_session_attrs=read-write`, {
+          max: 1,
+          connection: { application_name: "application" },
+        });
+        const first = settled(app`SELECT pg_sleep(60)`);
+        while (
+          (await sql`SELECT FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'`).length < 1
+        );
+        await terminate(sql);
+        assert.match(String((await first).error), /CONNECTION_CLOSED/, `of ${count} hosts`);
+        assert.deepEqual([...(await settled(app`SELECT 1 AS v`)).value!], [{ v: 1 }]);
+        await settled(app.end());
+      }
+    });
+  },
+);
