@@ -4,6 +4,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import postgres from "postgres";
 import { UnreachableError } from "../../agent/errors.ts";
 import { errorCode, isUnreachable, type Sql } from "../../agent/postgres/connect.ts";
+import { withDeadline } from "../../agent/postgres/deadline.ts";
 import type { Address } from "./place.ts";
 
 export interface Login {
@@ -45,14 +46,6 @@ async function connectReadWrite({ hosts, password }: Login): Promise<Sql> {
 /** No answer for so long: the connection is given up. */
 const answerMs = 3000;
 
-function withDeadline<T>(work: Promise<T>): Promise<T> {
-  let timer: ReturnType<typeof setTimeout>;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new UnreachableError("Cannot go on: no answer", "try again")), answerMs);
-  });
-  return Promise.race([work, late]).finally(() => clearTimeout(timer));
-}
-
 /** One password change with its entry in the audit trail, in one transaction. */
 export async function changePassword(sql: Sql, account: number, write: string): Promise<void> {
   await sql.begin(async (tx) => {
@@ -80,7 +73,7 @@ export class Application {
       const write = `write ${n}`;
       try {
         sql ??= await connectReadWrite(this.login);
-        await withDeadline(changePassword(sql, 1 + n % 400, write));
+        await withDeadline(changePassword(sql, 1 + n % 400, write), answerMs, "change a password");
         this.acknowledged.set(write, performance.now());
       } catch (error) {
         // 25006: the server has become read-only under this connection; a new one finds the other server.
