@@ -63,7 +63,7 @@ export class Scope {
     const problems: string[] = [];
     for (const { what, close } of this.#closings.reverse()) {
       try {
-        await within(closingMs, close());
+        await within(closingMs, close(), `not done after ${closingMs} ms`);
       } catch (error) {
         problems.push(`closing ${what}: ${error instanceof Error ? error.message : error}`);
       }
@@ -106,18 +106,13 @@ export function scopedTest(
   test(name, { skip, timeout: timeoutMs + 60_000 }, async () => {
     const scope = new Scope();
     let failure: unknown;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<never>((_, fail) => {
-      timer = setTimeout(() => fail(new Error(`Cannot finish "${name}": not done after ${timeoutMs} ms`)), timeoutMs);
-    });
     try {
-      await Promise.race([body(scope), late]);
+      await within(timeoutMs, body(scope), `Cannot finish "${name}": not done after ${timeoutMs} ms`);
     } catch (error) {
       failure = error ?? new Error("failed without an error");
       console.error(failure);
       await scope.tellAccounts();
     }
-    clearTimeout(timer);
     try {
       await scope.close();
     } catch (error) {

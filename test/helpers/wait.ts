@@ -40,14 +40,21 @@ export class TimedOut extends Error {
   readonly code = "TIMED_OUT";
 }
 
-/** Rejects with TimedOut after `ms`; the work itself is not ended. A connection to a server that was killed may never answer. */
-export async function within<T>(ms: number, work: T | Promise<T>): Promise<T> {
+/**
+ * The answer of `work`, or TimedOut after `ms`: `late`, if said. The work itself is not ended.
+ * A connection to a server that was killed may never answer.
+ */
+export async function within<T>(
+  ms: number,
+  work: T | Promise<T>,
+  late = `Cannot go on: no answer within ${ms} ms`,
+): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, fail) => {
-    timer = setTimeout(() => fail(new TimedOut(`Cannot go on: no answer within ${ms} ms`)), ms);
+  const tooLate = new Promise<never>((_, fail) => {
+    timer = setTimeout(() => fail(new TimedOut(late)), ms);
   });
   try {
-    return await Promise.race([work, late]);
+    return await Promise.race([work, tooLate]);
   } finally {
     clearTimeout(timer);
   }
