@@ -77,8 +77,8 @@ export const newPackRequest = z.strictObject({
 });
 
 export const newPackAnswer = z.object({
-  id: z.string(),
-  state: z.enum(["making", "made", "failed"]),
+  id: z.string().nullable().meta({ description: "null: none is being made" }),
+  state: z.enum(["waiting", "making", "made", "failed"]).meta({ description: "waiting: until the primary serves" }),
   bytes: z.number().min(0),
   total: z.number().min(0).meta({ description: "an estimate" }),
   error: z.string().nullable(),

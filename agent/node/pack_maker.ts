@@ -15,22 +15,29 @@ const log = getLogger(["hapair", "pack"]);
 /** The maker of this node. */
 export function packMaker({ home, config, serves }: { home: Home; config: Config; serves: () => boolean }): PackMaker {
   const refuse = () => {
-    if (config.node.role !== "primary") {
-      throw new RefusedError("Cannot make a pack: this is the secondary", "ask the primary");
-    }
-    if (serves()) return;
-    throw new RefusedError(
-      "Cannot make a pack: the primary does not serve now",
-      "try again when it does: agent status",
-    );
+    if (config.node.role === "primary") return;
+    throw new RefusedError("Cannot make a pack: this is the secondary", "ask the primary");
   };
-  return new PackMaker((steps) => createNewPack(home, { replace: true, askedBy: "peer" }, steps), refuse);
+  const make = (steps: Steps) => createNewPack(home, { replace: true, askedBy: "peer" }, steps);
+  return new PackMaker({ make, refuse, serves });
 }
+
+/** What a pack is made with, and when. */
+export interface Making {
+  readonly make: (steps: Steps) => Promise<unknown>;
+  /** Throws where it will never be made. */
+  readonly refuse: () => void;
+  /** False: not now, but perhaps in a moment. */
+  readonly serves: () => boolean;
+}
+
+/** Nothing is begun: whoever asks may ask again. */
+const waiting: NewPackAnswer = { id: null, state: "waiting", bytes: 0, total: 0, error: null, remedy: null };
 
 export class PackMaker implements PackMaking {
   #last: NewPackAnswer | null = null;
 
-  constructor(private readonly make: (steps: Steps) => Promise<unknown>, private readonly refuse: () => void) {}
+  constructor(private readonly how: Making) {}
 
   ask(id: string | null): NewPackAnswer {
     if (id !== null && id !== this.#last?.id) {
@@ -38,12 +45,13 @@ export class PackMaker implements PackMaking {
       throw new RefusedError("Cannot tell how far that pack is: it is not being made", "run agent reseed again");
     }
     if (id !== null || this.#last?.state === "making") return this.#last!;
-    this.refuse();
+    this.how.refuse();
+    if (!this.how.serves()) return waiting;
     const making = { id: randomBytes(8).toString("hex"), state: "making", bytes: 0, total: 0 } as const;
     this.#last = { ...making, error: null, remedy: null };
     log.info("the secondary has asked for a new pack: making it");
     const progress = (_name: string, bytes: number, total: number) => this.#note({ bytes, total });
-    void this.make(new Steps(undefined, progress)).then(
+    void this.how.make(new Steps(undefined, progress)).then(
       () => {
         log.info("the new pack is made");
         this.#note({ state: "made" });

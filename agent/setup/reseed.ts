@@ -2,6 +2,7 @@
 // agent must not run. What it had is renamed, never deleted, and only after the new copy was verified.
 import { setTimeout as delay } from "node:timers/promises";
 import { PeerClient } from "../api/client.ts";
+import type { NewPackAnswer } from "../api/schemas.ts";
 import { type Config, readConfig, splitAddress } from "../config.ts";
 import { AgentError, RefusedError, UnreachableError } from "../errors.ts";
 import type { Home } from "../home.ts";
@@ -20,7 +21,7 @@ export interface ReseedOptions {
   /** Although this node may hold changes that the primary has not. */
   readonly force?: boolean;
   readonly pollMs?: number;
-  /** So long the primary may be away while it makes the pack. */
+  /** So long the primary may be away while it makes the pack; and so long it may take until it serves. */
   readonly patienceMs?: number;
 }
 
@@ -35,7 +36,7 @@ export async function reseed(home: Home, options: ReseedOptions, steps: Steps): 
   try {
     await steps.run(
       "pack made by the primary",
-      () => waitMade(client, options, steps.progress("pack made by the primary")),
+      () => waitMade(client, options, steps),
     );
     const request = {
       client,
@@ -93,12 +94,10 @@ function refuseUnfit(home: Home, config: Config, force: boolean): string {
   );
 }
 
-async function waitMade(
-  client: PeerClient,
-  { pollMs = 500, patienceMs = 120_000 }: ReseedOptions,
-  onProgress: (bytes: number, total: number) => void,
-): Promise<void> {
-  let answer = await client.newPack(null);
+async function waitMade(client: PeerClient, options: ReseedOptions, steps: Steps): Promise<void> {
+  const { pollMs = 500, patienceMs = 120_000 } = options;
+  const onProgress = steps.progress("pack made by the primary");
+  let answer = await waitServing(client, { pollMs, patienceMs }, steps);
   let heard = performance.now();
   while (answer.state === "making") {
     onProgress(answer.bytes, answer.total);
@@ -112,4 +111,26 @@ async function waitMade(
   }
   if (answer.state === "made") return;
   throw new AgentError(answer.error ?? "Cannot make a pack", answer.remedy ?? "see the log of the primary's agent");
+}
+
+/** Asks for a pack until one is begun: a primary that has just started looks first for its secondary. */
+async function waitServing(
+  client: PeerClient,
+  { pollMs, patienceMs }: Required<Pick<ReseedOptions, "pollMs" | "patienceMs">>,
+  steps: Steps,
+): Promise<NewPackAnswer> {
+  const began = performance.now();
+  let answer = await client.newPack(null);
+  if (answer.state === "waiting") steps.note("the primary does not serve yet: waiting until it does");
+  while (answer.state === "waiting") {
+    if (performance.now() - began > patienceMs) {
+      throw new RefusedError(
+        `Cannot make a pack: the primary has not served for ${Math.round(patienceMs / 1000)} s`,
+        "see agent status on the primary; then run agent reseed again",
+      );
+    }
+    await delay(pollMs);
+    answer = await client.newPack(null);
+  }
+  return answer;
 }

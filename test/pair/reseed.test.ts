@@ -12,6 +12,7 @@ import { waitFor } from "../helpers/wait.ts";
 scopedTest("agent reseed", async (scope) => {
   const pair = await makePair(scope, {
     link: true,
+    failover: { peer_wait_ms: 8000 },
     load: async (app) => {
       await app.unsafe("CREATE TABLE item (id int PRIMARY KEY, name text)").simple();
       await app`INSERT INTO item SELECT i, 'item ' || i FROM generate_series(1, 500) i`;
@@ -39,19 +40,20 @@ scopedTest("agent reseed", async (scope) => {
   assert.match(risky.stderr, /may hold changes that the primary has not: it was serving.*\nTry: .*--force/);
   writeFileSync(state, record);
 
-  await primary.stop();
-  const alone = await secondary.agent(["reseed"], { expect: 4 });
-  assert.match(alone.stderr, /^Cannot reach /);
-  assert.ok(existsSync(join(secondary.pgdata, "PG_VERSION")), "nothing was touched");
-  primary.start();
-  await primary.waitServing(60_000);
-
   // A renewal that the secondary has not heard of waits until it is back.
   await primary.agent(["cert", "renew", "--timeout", "1"], { expect: 4 });
   const renewed = async () => JSON.parse((await primary.agent(["cert", "show", "--json"])).stdout);
   const before = await renewed();
   assert.equal(before.renewal.phase, "announced");
 
+  await primary.stop();
+  const alone = await secondary.agent(["reseed"], { expect: 4 });
+  assert.match(alone.stderr, /^Cannot reach /);
+  assert.ok(existsSync(join(secondary.pgdata, "PG_VERSION")), "nothing was touched");
+
+  // A primary that has just started looks for its secondary first: the reseed waits until it serves.
+  primary.start();
+  await primary.waitStatus("about to look for its secondary", (s) => s.node.state === "starting");
   link.slow({ bytesPerSecond: 20_000_000 });
   const part = join(secondary.home, "replication", "HAPack.download");
   const reseeding = secondary.agent(["reseed"], { timeoutMs: 240_000 });
@@ -66,6 +68,7 @@ scopedTest("agent reseed", async (scope) => {
   link.reset();
   const { stdout, stderr } = await reseeding;
   link.slow({});
+  assert.match(stderr, /the primary does not serve yet: waiting until it does/);
   assert.match(stderr, /again in 0\.5 s, from byte \d+/, "the cut is told");
   for (const step of ["pack made by the primary", "pack downloaded", "recovered", "joined: the primary knows"]) {
     assert.ok(stdout.includes(step), `${step}: ${stdout}`);

@@ -3,19 +3,17 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { peerApp, type PeerSide } from "../../agent/api/peer_routes.ts";
 import { RefusedError } from "../../agent/errors.ts";
-import { PackMaker } from "../../agent/node/pack_maker.ts";
+import { type Making, PackMaker } from "../../agent/node/pack_maker.ts";
 import type { Steps } from "../../agent/setup/steps.ts";
 import { reportOf } from "../helpers/report.ts";
 
 const turn = () => new Promise((resolve) => setTimeout(resolve, 0));
 
-function maker(refuse: () => void = () => {}) {
+function maker({ refuse = () => {}, serves = () => true }: Partial<Making> = {}) {
   const runs: { steps: Steps; end: (error?: Error) => void }[] = [];
-  const making = new PackMaker(
-    (steps) =>
-      new Promise<void>((resolve, reject) => runs.push({ steps, end: (error) => error ? reject(error) : resolve() })),
-    refuse,
-  );
+  const make = (steps: Steps) =>
+    new Promise<void>((resolve, reject) => runs.push({ steps, end: (error) => error ? reject(error) : resolve() }));
+  const making = new PackMaker({ make, refuse, serves });
   return { making, runs };
 }
 
@@ -42,11 +40,25 @@ test("one is made at a time; asked again, it tells how far it is and how it ende
 });
 
 test("where it is refused nothing begins", () => {
-  const { making, runs } = maker(() => {
-    throw new RefusedError("Cannot make a pack: this is the secondary", "ask the primary");
+  const { making, runs } = maker({
+    refuse: () => {
+      throw new RefusedError("Cannot make a pack: this is the secondary", "ask the primary");
+    },
   });
   assert.throws(() => making.ask(null), /this is the secondary/);
   assert.equal(runs.length, 0);
+});
+
+test("a primary that does not serve yet begins nothing, and is asked again", () => {
+  let serves = false;
+  const { making, runs } = maker({ serves: () => serves });
+  const { id, state } = making.ask(null);
+  assert.deepEqual([id, state, runs.length], [null, "waiting", 0]);
+  serves = true;
+  const begun = making.ask(id);
+  assert.deepEqual([begun.state, runs.length], ["making", 1]);
+  serves = false;
+  assert.equal(making.ask(begun.id).state, "making", "what is begun goes on");
 });
 
 test("POST /v1/pack/new asks for it", async () => {
