@@ -5,11 +5,12 @@ import { planPair, setupPrimary, setupSecondary, waitSteady } from "../test/help
 import type { PairNode } from "../test/helpers/pair_node.ts";
 import { runningProcesses } from "../test/helpers/processes.ts";
 import type { Scope } from "../test/helpers/scope.ts";
+import { programsOf } from "./servers.ts";
 import { endingIn, serverSettings, type System, type SystemOptions } from "./system.ts";
 import { type Distance, openDistance } from "./wan.ts";
 
 export async function makeHapair(scope: Scope, { version, schema, distance }: SystemOptions): Promise<System> {
-  const pair = await planPair(scope, { version });
+  const pair = await planPair(scope, { version, binDir: programsOf(version) });
   const { primary, secondary } = pair;
   await setupPrimary(pair);
   // The secondary gets these with the copy.

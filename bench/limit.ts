@@ -7,7 +7,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { publicationName, slotName } from "../agent/change/marks.ts";
 import { waitFor } from "../test/helpers/wait.ts";
-import { makeBenchServer } from "./native.ts";
+import { makeBenchServer } from "./servers.ts";
 import type { System, SystemOptions } from "./system.ts";
 import type { Scope } from "../test/helpers/scope.ts";
 

@@ -10,23 +10,15 @@ import { parseArgs } from "node:util";
 import { Scope } from "../test/helpers/scope.ts";
 import { catchUp } from "./catch_up.ts";
 import { drawChart } from "./chart.ts";
-import { makeHapair } from "./hapair.ts";
 import { measureLatency } from "./latency.ts";
-import { makeLimit } from "./limit.ts";
-import { makeAlone, makeNative } from "./native.ts";
 import { measureOverhead } from "./overhead.ts";
 import { formatReport } from "./report.ts";
 import { keepResult, type Measurement, type PartName, readResults, type Result } from "./results.ts";
-import { checkSettings, type MakeSystem, serverSettings, type System } from "./system.ts";
+import { versionText } from "./servers.ts";
+import { checkSettings, serverSettings, type System } from "./system.ts";
+import { missingHere, systems } from "./systems.ts";
 import { type Distance, wan } from "./wan.ts";
 import { schemaOf, type Workload, workloads } from "./workloads.ts";
-
-const makers: Record<string, MakeSystem> = {
-  hapair: makeHapair,
-  native: makeNative,
-  limit: makeLimit,
-  alone: makeAlone,
-};
 
 /** What of a result does not say what was measured. */
 type Figures = Omit<Result, "system" | "version" | "repetition">;
@@ -50,14 +42,14 @@ const steady = (scale: number) => Math.max(3, Math.round(steadySeconds * Math.sq
 
 const parts: Record<PartName, Part> = {
   "catch-up": {
-    systems: ["hapair", "native", "limit"],
+    systems: ["hapair", "native", "pglogical", "bucardo", "limit"],
     distance: null,
     work: workloads.map((each) => each.name),
     tpcb: false,
     measure: (system, work, scale) => catchUps("catch-up", system, work, scale),
   },
   latency: {
-    systems: ["hapair", "native"],
+    systems: ["hapair", "native", "pglogical", "bucardo"],
     distance: null,
     work: [],
     tpcb: false,
@@ -66,7 +58,7 @@ const parts: Record<PartName, Part> = {
     },
   },
   overhead: {
-    systems: ["alone", "native", "hapair"],
+    systems: ["alone", "native", "hapair", "pglogical", "bucardo"],
     distance: null,
     work: [],
     tpcb: true,
@@ -75,7 +67,7 @@ const parts: Record<PartName, Part> = {
     },
   },
   wan: {
-    systems: ["hapair", "native"],
+    systems: ["hapair", "native", "pglogical", "bucardo"],
     distance: wan,
     work: ["w1", "w4"],
     tpcb: false,
@@ -88,7 +80,7 @@ const { values } = parseArgs({
     quick: { type: "boolean", default: false },
     versions: { type: "string" },
     parts: { type: "string", default: Object.keys(parts).join(",") },
-    systems: { type: "string", default: Object.keys(makers).join(",") },
+    systems: { type: "string", default: Object.keys(systems).join(",") },
     work: { type: "string", default: workloads.map((each) => each.name).join(",") },
     reps: { type: "string" },
     scale: { type: "string" },
@@ -99,7 +91,7 @@ const quickScale = 0.02;
 const scale = Number(values.scale ?? (values.quick ? quickScale : 1));
 const repetitions = Number(values.reps ?? (values.quick ? 1 : 3));
 const versions = (values.versions ?? (values.quick ? "18" : "15,18")).split(",").map(Number);
-const chosenSystems = named(values.systems, makers);
+const chosenSystems = named(values.systems, systems);
 const chosenWork = named(values.work, Object.fromEntries(workloads.map((each) => [each.name, each])));
 const chosenParts = named(values.parts, parts) as PartName[];
 if (process.env.BENCH_DIR) process.env.TMPDIR = process.env.BENCH_DIR;
@@ -127,7 +119,8 @@ async function measure(name: PartName, system: string, version: number, repetiti
   for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, stop);
   const measured: Result[] = [];
   try {
-    const made = await makers[system](scope, { version, schema, distance: part.distance });
+    const steady = part.work.length === 0;
+    const made = await systems[system](scope, { version, schema, distance: part.distance, steady });
     await checkSettings(made.source, `source of ${system}`);
     if (made.sink) await checkSettings(made.sink, `sink of ${system}`);
     for await (const figures of part.measure(made, work, scale)) {
@@ -154,6 +147,7 @@ for (let repetition = done + 1; repetition <= done + repetitions; repetition++) 
   for (const version of versions) {
     for (const part of chosenParts) {
       for (const system of parts[part].systems.filter((each) => chosenSystems.includes(each))) {
+        if (missingHere(system, version) !== null) continue;
         results.push(...await measure(part, system, version, repetition));
       }
     }
@@ -166,9 +160,13 @@ const text = formatReport(results, workloads, {
   memoryGb: Math.round(totalmem() / 2 ** 30),
   scale,
   settings: serverSettings,
-  missing: {
-    "pglogical and Bucardo": "they need PostgreSQL of the distribution, the servers here are those from npm",
-  },
+  programs: Object.fromEntries(versions.map((version) => [version, versionText(version)])),
+  missing: versions.flatMap((version) =>
+    chosenSystems.flatMap((system) => {
+      const why = missingHere(system, version);
+      return why === null ? [] : [`${system} with PostgreSQL ${version}: ${why}`];
+    })
+  ),
 });
 console.log(text);
 if (scale === 1) {

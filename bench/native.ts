@@ -1,22 +1,11 @@
 // PostgreSQL's own logical replication as a system of the bench: a publication and a subscription with the defaults of
 // the version (streaming is off on 15 and parallel on 18), over the unix socket; and the source alone, without anybody
 // who follows it.
-import { makeServer, type TestServer } from "../test/helpers/servers.ts";
 import type { Scope } from "../test/helpers/scope.ts";
 import { waitFor } from "../test/helpers/wait.ts";
-import { endingIn, serverSettings, type System, type SystemOptions } from "./system.ts";
+import { makeBenchServer } from "./servers.ts";
+import { endingIn, type System, type SystemOptions } from "./system.ts";
 import { openDistance } from "./wan.ts";
-
-/** A server of its own with the tables of the workloads. */
-export async function makeBenchServer(
-  scope: Scope,
-  { version, schema }: Pick<SystemOptions, "version" | "schema">,
-): Promise<TestServer> {
-  const server = await makeServer(version, { settings: serverSettings });
-  scope.defer("a server of the bench", () => server.dispose());
-  await server.pool({ max: 1 }).unsafe(schema).simple();
-  return server;
-}
 
 export async function makeNative(scope: Scope, options: SystemOptions): Promise<System> {
   const from = await makeBenchServer(scope, options);

@@ -19,21 +19,27 @@ export interface Circumstances {
   readonly memoryGb: number;
   readonly scale: number;
   readonly settings: Readonly<Record<string, string>>;
-  /** Systems that could not be measured here, and why. */
-  readonly missing: Readonly<Record<string, string>>;
+  /** What `postgres --version` says, by major version. */
+  readonly programs: Readonly<Record<number, string>>;
+  /** What could not be measured here, and why. */
+  readonly missing: readonly string[];
 }
 
 const thousands = (value: number) => Math.round(value).toLocaleString("en-US");
 export const rate = (m: Measurement): number => m.changes / m.seconds;
-/** Without what it takes until the first change is there: a process starts, connects, finds its place. */
-const runningRate = (m: Measurement): number => m.changes / Math.max(0.001, m.seconds - m.firstSeconds);
+/**
+ * Without what it takes until the first change is there: a process starts, connects, finds its place. Not of a system that
+ * brings all at once: then nothing is left to be divided by.
+ */
+const runningRate = (m: Measurement): number =>
+  m.seconds - m.firstSeconds < m.seconds / 20 ? NaN : m.changes / (m.seconds - m.firstSeconds);
 
 export function formatReport(
   results: readonly Result[],
   workloads: readonly Workload[],
   circumstances: Circumstances,
 ): string {
-  const { date, cores, processor, memoryGb, scale, settings, missing } = circumstances;
+  const { date, cores, processor, memoryGb, scale, settings, programs, missing } = circumstances;
   const versions = [...new Set(results.map((r) => r.version))].sort((a, b) => a - b);
   return [
     "<!-- deno-fmt-ignore-file -->",
@@ -41,7 +47,7 @@ export function formatReport(
     "# Results",
     "",
     "Written by `scripts/bench`. Catch-up from a backlog: the work is done while nothing is applied, then the time is",
-    "taken from starting the system (hapair: the agent's process; native: the subscription) until the last change can be",
+    "taken from starting the system (hapair: the agent's process; native, pglogical: the subscription; Bucardo: a kick) until the last change can be",
     "read on the other server. `limit` is a reader that takes the same backlog from a slot and keeps nothing. Repetitions are",
     "interleaved; each has fresh servers and ends with a comparison of both sides. Ratios are of systems in one repetition;",
     "figures are medians (least-most). Compare only figures of one run.",
@@ -49,13 +55,15 @@ export function formatReport(
     `${date}, ${cores} cores (${processor}), ${memoryGb} GB` +
     (scale === 1 ? "." : `; **scale ${scale}: a trial only.**`),
     `Every server: ${Object.entries(settings).map(([name, value]) => `${name} ${value}`).join(", ")}.`,
-    ...Object.entries(missing).map(([system, why]) => `Not measured: ${system}, as ${why}.`),
+    ...missing.map((what) => `Not measured: ${what}.`),
     "",
     ...versions.flatMap((version) => {
       const of = <T extends Result>(part: PartName) =>
         results.filter((r) => r.version === version && r.part === part) as T[];
       return [
         `## PostgreSQL ${version}`,
+        "",
+        `${programs[version]}.`,
         "",
         ...section("Catch-up", ratioTable(of("catch-up"), workloads)),
         ...section("Seconds", secondsTable(of("catch-up"), workloads)),
@@ -88,12 +96,12 @@ function ratioTable(measurements: readonly Measurement[], workloads: readonly Wo
     `| ${workload.name}: ${workload.what} | ${system} | ${thousands(median(runs.map(rate)))} | ${
       spread(ratios(all, [system, "native"], rate), 2)
     } | ${spread(ratios(all, [system, "native"], runningRate), 2)} | ${
-      spread(ratios(all, [system, "limit"], rate), 2)
-    } |`
+      spread(ratios(all, [system, "bucardo"], rate), 1)
+    } | ${spread(ratios(all, [system, "limit"], rate), 2)} |`
   );
   return [
-    "| work | system | changes/s | rate / native's | the same, from the first change on | rate / limit's |",
-    "|---|---|---|---|---|---|",
+    "| work | system | changes/s | rate / native's | the same, from the first change on | rate / Bucardo's | rate / limit's |",
+    "|---|---|---|---|---|---|---|",
     ...rows,
   ];
 }

@@ -41,7 +41,10 @@ export function spread(values: readonly number[], digits: number): string {
   return values.length > 1 ? `${middle} (${least}-${most})` : middle;
 }
 
-/** `of` a system's result divided by that of another system in the same repetition, for every repetition with both. */
+/**
+ * `of` a system's result divided by that of another system in the same repetition, for every repetition with both; not where
+ * that is no number.
+ */
 export function ratios<T extends Result>(
   results: readonly T[],
   [system, other]: readonly [string, string],
@@ -49,6 +52,7 @@ export function ratios<T extends Result>(
 ): number[] {
   return results.filter((r) => r.system === system).flatMap((result) => {
     const found = results.find((r) => r.system === other && r.repetition === result.repetition);
-    return found ? [of(result) / of(found)] : [];
+    const ratio = found ? of(result) / of(found) : NaN;
+    return Number.isFinite(ratio) ? [ratio] : [];
   });
 }

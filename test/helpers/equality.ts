@@ -10,13 +10,16 @@ export interface TableSum {
   hash: string;
 }
 
-/** All ordinary tables that replicate (leaf partitions, not their parents), as `"schema"."table"`. */
-export async function userTables(sql: Sql): Promise<string[]> {
+/**
+ * All ordinary tables that replicate (leaf partitions, not their parents), as `"schema"."table"`; not those in the schemas of
+ * what replicates them.
+ */
+export async function userTables(sql: Sql, own: string[] = ["ha"]): Promise<string[]> {
   const rows = await sql<{ name: string }[]>`
     SELECT format('%I.%I', n.nspname, c.relname) AS name
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND c.relpersistence = 'p'
-      AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'ha')
+      AND n.nspname <> ALL (${["pg_catalog", "information_schema", "pg_toast", ...own]})
     ORDER BY n.nspname, c.relname`;
   return rows.map((row) => row.name);
 }
@@ -29,8 +32,12 @@ export async function sumTable(sql: Sql, table: string): Promise<TableSum> {
 }
 
 /** What two servers differ in, as text; empty where they are equal. */
-export async function differences(a: Sql, b: Sql, names = ["primary", "secondary"]): Promise<string[]> {
-  const [inA, inB] = await Promise.all([userTables(a), userTables(b)]);
+export async function differences(
+  a: Sql,
+  b: Sql,
+  { names = ["primary", "secondary"], own }: { names?: string[]; own?: string[] } = {},
+): Promise<string[]> {
+  const [inA, inB] = await Promise.all([userTables(a, own), userTables(b, own)]);
   const found = [
     ...inA.filter((table) => !inB.includes(table)).map((table) => `${table} is on the ${names[0]} only`),
     ...inB.filter((table) => !inA.includes(table)).map((table) => `${table} is on the ${names[1]} only`),
@@ -64,8 +71,8 @@ function shorten(row: string): string {
 }
 
 /** Throws with the differences, if there are any. */
-export async function assertEqual(a: Sql, b: Sql): Promise<void> {
-  const found = await differences(a, b);
+export async function assertEqual(a: Sql, b: Sql, own?: string[]): Promise<void> {
+  const found = await differences(a, b, { own });
   assert.ok(found.length === 0, `Both sides must be equal, but:\n${found.join("\n")}`);
 }
 

@@ -50,7 +50,10 @@ export interface Pair {
 export const defaultVersion = Number(process.env.PG_VERSION ?? 18);
 
 /** Ports, folders and programs of a pair; nothing is set up yet. */
-export async function planPair(scope: Scope, { version = defaultVersion, name = "" } = {}): Promise<Pair> {
+export async function planPair(
+  scope: Scope,
+  { version = defaultVersion, name = "", binDir = embeddedBinDir(version) } = {},
+): Promise<Pair> {
   if (!existsSync(executable)) throw new Error(`Cannot test the pair: ${executable} is missing; run scripts/build`);
   const dir = join(scope.dir, name);
   mkdirSync(dir, { recursive: true });
@@ -74,7 +77,7 @@ export async function planPair(scope: Scope, { version = defaultVersion, name = 
     version,
     primary,
     secondary,
-    binDir: embeddedBinDir(version),
+    binDir,
     keyFile: join(dir, "keys", "master.key"),
     get link(): Link {
       throw new Error("This pair has no link: make it with { link: true }");

@@ -79,6 +79,8 @@ export interface TestServer {
 }
 
 export interface TestServerOptions {
+  /** Other programs of that version than those of npm. */
+  readonly binDir?: string;
   readonly settings?: Settings;
   /** False leaves the cluster made but not started. */
   readonly start?: boolean;
@@ -87,9 +89,9 @@ export interface TestServerOptions {
 /** A cluster in a fresh folder; the caller must call `dispose`. Prefer withServer. */
 export async function makeServer(
   version: number,
-  { settings = {}, start = true }: TestServerOptions = {},
+  { binDir = embeddedBinDir(version), settings = {}, start = true }: TestServerOptions = {},
 ): Promise<TestServer & { dispose(): Promise<void> }> {
-  const binaries = checkBinaries(embeddedBinDir(version));
+  const binaries = checkBinaries(binDir);
   const folder = mkdtempSync(join(tmpdir(), "hapair-test-"));
   chmodSync(folder, 0o755);
   const cluster: Cluster = {
