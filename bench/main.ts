@@ -16,7 +16,7 @@ import { formatReport } from "./report.ts";
 import { keepResult, type Measurement, type PartName, readResults, type Result } from "./results.ts";
 import { versionText } from "./servers.ts";
 import { checkSettings, serverSettings, type System } from "./system.ts";
-import { missingHere, systems } from "./systems.ts";
+import { missingHere, shareOf, systems } from "./systems.ts";
 import { type Distance, wan } from "./wan.ts";
 import { schemaOf, type Workload, workloads } from "./workloads.ts";
 
@@ -123,7 +123,7 @@ async function measure(name: PartName, system: string, version: number, repetiti
     const made = await systems[system](scope, { version, schema, distance: part.distance, steady });
     await checkSettings(made.source, `source of ${system}`);
     if (made.sink) await checkSettings(made.sink, `sink of ${system}`);
-    for await (const figures of part.measure(made, work, scale)) {
+    for await (const figures of part.measure(made, work, steady ? scale : scale * shareOf(system))) {
       const result = { system, version, repetition, ...figures } as Result;
       measured.push(result);
       if (values.into) keepResult(values.into, result);

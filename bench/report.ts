@@ -48,7 +48,7 @@ export function formatReport(
     "",
     "Written by `scripts/bench`. Catch-up from a backlog: the work is done while nothing is applied, then the time is",
     "taken from starting the system (hapair: the agent's process; native, pglogical: the subscription; Bucardo: a kick) until the last change can be",
-    "read on the other server. `limit` is a reader that takes the same backlog from a slot and keeps nothing. Repetitions are",
+    "read on the other server. Bucardo is given a tenth of each backlog. `limit` is a reader that takes the same backlog from a slot and keeps nothing. Repetitions are",
     "interleaved; each has fresh servers and ends with a comparison of both sides. Ratios are of systems in one repetition;",
     "figures are medians (least-most). Compare only figures of one run.",
     "",

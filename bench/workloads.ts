@@ -14,8 +14,8 @@ export interface Workload {
 }
 
 const tables = `
-  CREATE TABLE account (id bigint PRIMARY KEY, name text, owner text, data bytea);
-  CREATE TABLE large (id bigint PRIMARY KEY, name text, owner text, data bytea);
+  CREATE TABLE account (id bigint PRIMARY KEY, name text, owner text, secret bytea, updated_at timestamptz);
+  CREATE TABLE large (LIKE account INCLUDING ALL);
   CREATE TABLE tiny (id bigint PRIMARY KEY, v text, t timestamptz);
   CREATE TABLE marker (id int PRIMARY KEY, what text);`;
 
@@ -55,9 +55,12 @@ function tpcbTables(scale: number): string {
 /** The tables of all workloads; those of pgbench only where they are asked for, as they take their time. */
 export const schemaOf = (scale: number, withTpcb: boolean): string => tables + (withTpcb ? tpcbTables(scale) : "");
 
+/** A time that is another for each row, and the same whenever the bench runs. */
+const timeOf = (number: string) => `timestamptz '2026-01-01 00:00:00.123456+00' + ${number} * interval '1.5 s'`;
+
 const insertRows = (table: string, first: number, last: number) =>
   `INSERT INTO ${table} SELECT i, 'account name ' || i, 'owner-' || i % 1000,
-     decode(md5(i::text) || md5((i + 1)::text) || md5((i + 2)::text) || md5((i + 3)::text), 'hex')
+     decode(md5(i::text) || md5((i + 1)::text) || md5((i + 2)::text) || md5((i + 3)::text), 'hex'), ${timeOf("i")}
    FROM generate_series(${first}::bigint, ${last}::bigint) i`;
 
 /** One statement, one transaction; `statement` gets the first and the last number of its share. */
@@ -106,7 +109,10 @@ export const workloads: readonly Workload[] = [
         source,
         changes,
         transactions,
-        (first, last) => `UPDATE account SET name = 'renamed ' || id WHERE id BETWEEN ${first} AND ${last}`,
+        (first, last) =>
+          `UPDATE account SET name = 'renamed ' || id, updated_at = ${
+            timeOf("2 * id")
+          } WHERE id BETWEEN ${first} AND ${last}`,
       ),
   },
   {
