@@ -38,30 +38,42 @@ class Lane {
 /** Carries bytes one way, in order. */
 function carry(from: Socket, to: Socket, lane: Lane, distance: Distance): void {
   const most = queueBytes + distance.bytesPerSecond * distance.roundTripMs / 1000;
-  let onTheWay = 0;
-  let stuck = false;
+  // One timer for the next of them: timers of their own, due within the same millisecond, run out in any order.
+  const onTheWay: { chunk: Buffer; due: number }[] = [];
+  let bytes = 0;
+  let timer: ReturnType<typeof setTimeout> | null = null;
+  let ending = false;
   const flow = () => {
-    if (!stuck && onTheWay < most && from.isPaused()) from.resume();
+    if (bytes < most && !to.writableNeedDrain && from.isPaused()) from.resume();
   };
+  const deliver = () => {
+    timer = null;
+    while (onTheWay.length > 0 && onTheWay[0].due <= performance.now()) {
+      const { chunk } = onTheWay.shift()!;
+      bytes -= chunk.length;
+      if (!to.destroyed && !to.write(chunk)) from.pause();
+    }
+    flow();
+    if (onTheWay.length > 0) wait();
+    else if (ending && !to.destroyed) to.end();
+  };
+  const wait = () => {
+    timer ??= setTimeout(deliver, Math.max(0, onTheWay[0].due - performance.now()));
+  };
+  const send = (chunk: Buffer) => {
+    bytes += chunk.length;
+    onTheWay.push({ chunk, due: performance.now() + lane.accept(chunk.length) });
+    wait();
+  };
+  to.on("drain", flow);
   from.on("data", (chunk: Buffer) => {
-    onTheWay += chunk.length;
-    if (onTheWay >= most) from.pause();
-    // Timers of the same lane run out in the order in which they were set: each is due later than the one before.
-    setTimeout(() => {
-      onTheWay -= chunk.length;
-      if (to.destroyed) return;
-      if (!to.write(chunk)) {
-        stuck = true;
-        from.pause();
-        to.once("drain", () => {
-          stuck = false;
-          flow();
-        });
-      }
-      flow();
-    }, lane.accept(chunk.length));
+    send(chunk);
+    if (bytes >= most) from.pause();
   });
-  from.on("end", () => void setTimeout(() => to.destroyed || to.end(), lane.accept(0)));
+  from.on("end", () => {
+    ending = true;
+    send(Buffer.alloc(0));
+  });
 }
 
 /** An address from which connections go to `target` over that distance. */
