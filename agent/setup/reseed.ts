@@ -2,7 +2,6 @@
 // agent must not run. What it had is renamed, never deleted, and only after the new copy was verified.
 import { setTimeout as delay } from "node:timers/promises";
 import { PeerClient } from "../api/client.ts";
-import type { NewPackAnswer } from "../api/schemas.ts";
 import { type Config, readConfig, splitAddress } from "../config.ts";
 import { AgentError, RefusedError, UnreachableError } from "../errors.ts";
 import type { Home } from "../home.ts";
@@ -20,10 +19,11 @@ import type { Steps } from "./steps.ts";
 export interface ReseedOptions {
   /** Although this node may hold changes that the primary has not. */
   readonly force?: boolean;
-  readonly pollMs?: number;
-  /** So long the primary may be away while it makes the pack; and so long it may take until it serves. */
-  readonly patienceMs?: number;
 }
+
+const pollMs = 500;
+/** So long the primary may take until it serves; and so long it may be away while it makes the pack. */
+const patienceMs = 120_000;
 
 export async function reseed(home: Home, options: ReseedOptions, steps: Steps): Promise<SecondarySetup> {
   const config = readConfig(home.configFile);
@@ -34,10 +34,7 @@ export async function reseed(home: Home, options: ReseedOptions, steps: Steps): 
   const address = splitAddress(config.peer.address);
   const client = new PeerClient({ address, tls: { ...own, pinned } });
   try {
-    await steps.run(
-      "pack made by the primary",
-      () => waitMade(client, options, steps),
-    );
+    await steps.run("pack made by the primary", () => waitMade(client, steps));
     const request = {
       client,
       file: home.downloadFile,
@@ -94,43 +91,36 @@ function refuseUnfit(home: Home, config: Config, force: boolean): string {
   );
 }
 
-async function waitMade(client: PeerClient, options: ReseedOptions, steps: Steps): Promise<void> {
-  const { pollMs = 500, patienceMs = 120_000 } = options;
+async function waitMade(client: PeerClient, steps: Steps): Promise<void> {
   const onProgress = steps.progress("pack made by the primary");
-  let answer = await waitServing(client, { pollMs, patienceMs }, steps);
-  let heard = performance.now();
+  let answer = await client.newPack(null);
+  let since = performance.now();
+  const late = () => performance.now() - since > patienceMs;
+  // A primary that has just started looks first for its secondary: it begins none, and is asked for one again.
+  if (answer.state === "waiting") steps.note("the primary does not serve yet: waiting until it does");
+  while (answer.state === "waiting") {
+    if (late()) throw servesNot();
+    await delay(pollMs);
+    answer = await client.newPack(null);
+  }
+  since = performance.now();
   while (answer.state === "making") {
     onProgress(answer.bytes, answer.total);
     await delay(pollMs);
     try {
       answer = await client.newPack(answer.id);
-      heard = performance.now();
+      since = performance.now();
     } catch (error) {
-      if (!(error instanceof UnreachableError) || performance.now() - heard > patienceMs) throw error;
+      if (!(error instanceof UnreachableError) || late()) throw error;
     }
   }
   if (answer.state === "made") return;
   throw new AgentError(answer.error ?? "Cannot make a pack", answer.remedy ?? "see the log of the primary's agent");
 }
 
-/** Asks for a pack until one is begun: a primary that has just started looks first for its secondary. */
-async function waitServing(
-  client: PeerClient,
-  { pollMs, patienceMs }: Required<Pick<ReseedOptions, "pollMs" | "patienceMs">>,
-  steps: Steps,
-): Promise<NewPackAnswer> {
-  const began = performance.now();
-  let answer = await client.newPack(null);
-  if (answer.state === "waiting") steps.note("the primary does not serve yet: waiting until it does");
-  while (answer.state === "waiting") {
-    if (performance.now() - began > patienceMs) {
-      throw new RefusedError(
-        `Cannot make a pack: the primary has not served for ${Math.round(patienceMs / 1000)} s`,
-        "see agent status on the primary; then run agent reseed again",
-      );
-    }
-    await delay(pollMs);
-    answer = await client.newPack(null);
-  }
-  return answer;
+function servesNot(): RefusedError {
+  return new RefusedError(
+    `Cannot make a pack: the primary has not served for ${patienceMs / 1000} s`,
+    "see agent status on the primary; then run agent reseed again",
+  );
 }
