@@ -8,9 +8,8 @@ import type { Sql, Target } from "../agent/postgres/connect.ts";
 import { isAlive, runningProcesses, sendSignal } from "../test/helpers/processes.ts";
 import type { Scope } from "../test/helpers/scope.ts";
 import { waitFor } from "../test/helpers/wait.ts";
-import { hasLibrary, makeBenchServer } from "./servers.ts";
+import { hasLibrary, makeBenchServer, targetFor } from "./servers.ts";
 import { endingIn, type System, type SystemOptions } from "./system.ts";
-import { openDistance } from "./wan.ts";
 
 const program = "/usr/bin/bucardo";
 const deadlineMs = 60_000;
@@ -31,9 +30,6 @@ export async function makeBucardo(scope: Scope, options: SystemOptions): Promise
   const into = await makeBenchServer(scope, options);
   const source = from.pool();
   const sink = into.pool();
-  const far = options.distance &&
-    await openDistance(scope, { host: "127.0.0.1", port: into.cluster.port }, options.distance);
-  if (far) await sink.unsafe(`ALTER ROLE ${into.target().user} PASSWORD 'bench'`);
   const { host, port } = from.target();
   const control = new Control(scope.dir, { host, port });
   const tables = await source<{ name: string }[]>`
@@ -42,7 +38,7 @@ export async function makeBucardo(scope: Scope, options: SystemOptions): Promise
   const files = ["reason_file", "log_conflict_file", "warning_file"].map((file) => `${file}=${scope.dir}/${file}`);
   await control.run(["set", `piddir=${scope.dir}`, ...files]);
   await control.run(["add", "db", "source", ...whereIs(from.target())]);
-  await control.run(["add", "db", "sink", ...whereIs({ ...into.target(), ...far, password: "bench" })]);
+  await control.run(["add", "db", "sink", ...whereIs(await targetFor(scope, into, options.distance))]);
   await control.run(["add", "dbgroup", "both", "source:source", "sink:source"]);
   await control.run(["add", "tables", ...tables.map(({ name }) => name), "db=source", "relgroup=all"]);
   const kick = `autokick=${options.steady ? 1 : 0}`;
@@ -127,11 +123,12 @@ class Control {
 
   async stop(): Promise<void> {
     const running = this.programs();
-    await this.run(["stop"]);
-    const ended = () => running.every(({ pid }) => !isAlive(pid));
-    await waitFor(ended, { what: "the end of Bucardo", deadlineMs }).catch((error) => {
+    try {
+      await this.run(["stop"]);
+      const ended = () => running.every(({ pid }) => !isAlive(pid));
+      await waitFor(ended, { what: "the end of Bucardo", deadlineMs });
+    } finally {
       for (const { pid } of running) sendSignal(pid, "SIGKILL");
-      throw error;
-    });
+    }
   }
 }

@@ -160,7 +160,9 @@ const text = formatReport(results, workloads, {
   memoryGb: Math.round(totalmem() / 2 ** 30),
   scale,
   settings: serverSettings,
-  programs: Object.fromEntries(versions.map((version) => [version, versionText(version)])),
+  programs: Object.fromEntries(
+    [...new Set(results.map((r) => r.version))].map((version) => [version, versionText(version)]),
+  ),
   missing: versions.flatMap((version) =>
     chosenSystems.flatMap((system) => {
       const why = missingHere(system, version);

@@ -3,22 +3,17 @@
 // who follows it.
 import type { Scope } from "../test/helpers/scope.ts";
 import { waitFor } from "../test/helpers/wait.ts";
-import { makeBenchServer } from "./servers.ts";
+import { conninfo, makeBenchServer, targetFor } from "./servers.ts";
 import { endingIn, type System, type SystemOptions } from "./system.ts";
-import { openDistance } from "./wan.ts";
 
 export async function makeNative(scope: Scope, options: SystemOptions): Promise<System> {
   const from = await makeBenchServer(scope, options);
   const into = await makeBenchServer(scope, options);
   const source = from.pool();
   const sink = into.pool();
-  const { host, port, user, database } = from.target();
-  const { distance } = options;
-  const far = distance && await openDistance(scope, { host: "127.0.0.1", port }, distance);
-  if (far) await source.unsafe(`ALTER ROLE ${user} PASSWORD 'bench'`);
   await source`CREATE PUBLICATION bench FOR ALL TABLES`;
-  const where = far ? `host=${far.host} port=${far.port} password=bench` : `host=${host} port=${port}`;
-  await sink.unsafe(`CREATE SUBSCRIPTION bench CONNECTION '${where} user=${user} dbname=${database}'
+  const followed = conninfo(await targetFor(scope, from, options.distance));
+  await sink.unsafe(`CREATE SUBSCRIPTION bench CONNECTION '${followed}'
     PUBLICATION bench WITH (copy_data = false)`);
   const running = async () => {
     const [{ active }] = await source`SELECT active FROM pg_replication_slots WHERE slot_name = 'bench'`;

@@ -1,11 +1,9 @@
 // pglogical as a system of the bench: a node on each server and a subscription with the defaults of the version.
-import type { Sql } from "../agent/postgres/connect.ts";
-import type { TestServer } from "../test/helpers/servers.ts";
+import type { Sql, Target } from "../agent/postgres/connect.ts";
 import type { Scope } from "../test/helpers/scope.ts";
 import { waitFor } from "../test/helpers/wait.ts";
-import { hasLibrary, makeBenchServer } from "./servers.ts";
+import { conninfo, hasLibrary, makeBenchServer, targetFor } from "./servers.ts";
 import { endingIn, type System, type SystemOptions } from "./system.ts";
-import { openDistance } from "./wan.ts";
 
 /** Why it cannot be measured with that version; null if it can. */
 export function pglogicalMissing(version: number): string | null {
@@ -20,14 +18,10 @@ export async function makePglogical(scope: Scope, options: SystemOptions): Promi
   const into = await makeBenchServer(scope, options, preload);
   const source = from.pool();
   const sink = into.pool();
-  const { distance } = options;
-  const far = distance && await openDistance(scope, { host: "127.0.0.1", port: from.cluster.port }, distance);
-  if (far) await source.unsafe(`ALTER ROLE ${from.target().user} PASSWORD 'bench'`);
-  const near = address(from);
-  const followed = far ? `${near} host=${far.host} port=${far.port} password=bench` : near;
-  await makeNode(source, "source", near);
-  await makeNode(sink, "sink", address(into));
+  await makeNode(source, "source", from.target());
+  await makeNode(sink, "sink", into.target());
   await source`SELECT pglogical.replication_set_add_all_tables('default', ARRAY['public'])`;
+  const followed = conninfo(await targetFor(scope, from, options.distance));
   await sink`SELECT pglogical.create_subscription('bench', ${followed}, '{default}', false, false, '{}')`;
   const running = async () => {
     const [{ active }] = await source`SELECT count(*) FILTER (WHERE active)::int AS active FROM pg_replication_slots`;
@@ -50,13 +44,7 @@ export async function makePglogical(scope: Scope, options: SystemOptions): Promi
   };
 }
 
-/** As libpq takes it: the last of what is said twice counts. */
-function address(server: TestServer): string {
-  const { host, port, user, database } = server.target();
-  return `host=${host} port=${port} user=${user} dbname=${database}`;
-}
-
-async function makeNode(sql: Sql, name: string, where: string): Promise<void> {
+async function makeNode(sql: Sql, name: string, target: Target): Promise<void> {
   await sql`CREATE EXTENSION pglogical`;
-  await sql`SELECT pglogical.create_node(${name}, ${where})`;
+  await sql`SELECT pglogical.create_node(${name}, ${conninfo(target)})`;
 }

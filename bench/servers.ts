@@ -3,9 +3,11 @@
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import type { Target } from "../agent/postgres/connect.ts";
 import type { Scope } from "../test/helpers/scope.ts";
 import { embeddedBinDir, makeServer, type TestServer } from "../test/helpers/servers.ts";
 import { serverSettings, type SystemOptions } from "./system.ts";
+import { type Distance, openDistance } from "./wan.ts";
 
 const debianDir = (version: number) => `/usr/lib/postgresql/${version}`;
 
@@ -38,4 +40,20 @@ export async function makeBenchServer(
   scope.defer("a server of the bench", () => server.dispose());
   await server.pool({ max: 1 }).unsafe(schema).simple();
   return server;
+}
+
+/** How the other server reaches this one: over its socket, or the long way, where it asks for a password. */
+export async function targetFor(scope: Scope, server: TestServer, distance: Distance | null): Promise<Target> {
+  const target = server.target();
+  if (!distance) return target;
+  const far = await openDistance(scope, { host: "127.0.0.1", port: target.port }, distance);
+  const password = "bench";
+  await server.pool({ max: 1 }).unsafe(`ALTER ROLE ${target.user} PASSWORD '${password}'`);
+  return { ...target, ...far, password };
+}
+
+/** As libpq takes it. */
+export function conninfo({ host, port, user, database, password }: Target): string {
+  const near = `host=${host} port=${port} user=${user} dbname=${database}`;
+  return password === undefined ? near : `${near} password=${password}`;
 }
