@@ -31,12 +31,10 @@ export async function sumTable(sql: Sql, table: string): Promise<TableSum> {
   return { rows: Number(row.rows), hash: row.hash ?? "0" };
 }
 
+const names = ["primary", "secondary"];
+
 /** What two servers differ in, as text; empty where they are equal. */
-export async function differences(
-  a: Sql,
-  b: Sql,
-  { names = ["primary", "secondary"], own }: { names?: string[]; own?: string[] } = {},
-): Promise<string[]> {
+export async function differences(a: Sql, b: Sql, own?: string[]): Promise<string[]> {
   const [inA, inB] = await Promise.all([userTables(a, own), userTables(b, own)]);
   const found = [
     ...inA.filter((table) => !inB.includes(table)).map((table) => `${table} is on the ${names[0]} only`),
@@ -47,13 +45,13 @@ export async function differences(
     if (sumA.rows === sumB.rows && sumA.hash === sumB.hash) continue;
     found.push(
       `${table}: ${sumA.rows} rows on the ${names[0]}, ${sumB.rows} on the ${names[1]}` +
-        await describeRows(a, b, table, names),
+        await describeRows(a, b, table),
     );
   }
   return found;
 }
 
-async function describeRows(a: Sql, b: Sql, table: string, names: string[]): Promise<string> {
+async function describeRows(a: Sql, b: Sql, table: string): Promise<string> {
   const query = `SELECT t::text AS row FROM ${table} t ORDER BY 1 LIMIT 200000`;
   const [rowsA, rowsB] = await Promise.all([a.unsafe<{ row: string }[]>(query), b.unsafe<{ row: string }[]>(query)]);
   const counts = new Map<string, number>();
@@ -72,7 +70,7 @@ function shorten(row: string): string {
 
 /** Throws with the differences, if there are any. */
 export async function assertEqual(a: Sql, b: Sql, own?: string[]): Promise<void> {
-  const found = await differences(a, b, { own });
+  const found = await differences(a, b, own);
   assert.ok(found.length === 0, `Both sides must be equal, but:\n${found.join("\n")}`);
 }
 
