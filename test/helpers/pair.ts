@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import type { Sql } from "../../agent/postgres/connect.ts";
+import { readRecord } from "../../agent/role/record.ts";
 import { Link } from "./link.ts";
 import { executable, PairNode } from "./pair_node.ts";
 import type { Scope } from "./scope.ts";
@@ -167,6 +168,12 @@ export async function waitSteady({ primary, secondary }: Pair, deadlineMs = 60_0
     (s) => s.node.state === "standby" && !s.node.writable && s.peer.reachable && s.peer.state === "serving",
     left(),
   );
+  // Who has never been level does not take over, and a secondary that has just started tells of its peer before it is.
+  const record = join(secondary.home, "run", "state.json");
+  await waitFor(() => readRecord(record)?.inSync === true, {
+    what: "the secondary to be level with its primary",
+    deadlineMs: left(),
+  });
 }
 
 /** In the steady state a pair holds one slot, on the primary, and no more connections than it needs. */
